@@ -8,7 +8,8 @@ from `--seed`: what happens (kill -9 of a rank, of mpirun, or of `launch`, which
 a rank; a disk that is full for a while; a truncated file of the newest checkpoint, and a killed rank) and when (while ranks
 start, between steps, while a checkpoint is written, while they start again after an earlier kill). Its log and last
 checkpoint must equal an undisturbed run's, byte for byte. Writes faults.md and faults.json, and fails where one does not,
-hangs, or takes longer than the project promises. `--program DIR` takes a compiled program instead, with `--steps`.
+hangs, or takes longer than the project promises. `--moments save --shard-size 20KB` tries saves alone, in several files.
+`--program DIR` takes a compiled program instead, with `--steps`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import report
@@ -54,6 +55,8 @@ class Setting:
     deadline: float
     start: float  # seconds that an undisturbed start takes
     bad_disk: Path | None = None  # a library that makes a disk full; without it a tmpfs is mounted
+    moments: tuple[str, ...] = MOMENTS
+    shard_size: str = "5GB"
 
     def options(self, run: Path) -> list[str]:
         data = ["--data", str(self.folder / "tokens.bin"), "--data-dtype", "u8", "--shuffle"]
@@ -61,7 +64,8 @@ class Setting:
         return [*data, *update, "--log", str(run / "log.csv")]
 
     def saving(self, run: Path) -> list[str]:
-        return ["--save", str(run / "disk/run"), "--save-every", str(self.every), "--keep", "3"]
+        every = ["--save-every", str(self.every), "--keep", "3", "--shard-size", self.shard_size]
+        return ["--save", str(run / "disk/run"), *every]
 
 
 @dataclass
@@ -183,8 +187,8 @@ class Fault:
         self.setting = setting
         self.random = random.Random(f"{seed} {number}")
         # Every pair comes up equally often.
-        fault, moment = number % len(FAULTS), number // len(FAULTS) % len(MOMENTS)
-        self.trial = Trial(number, FAULTS[fault], MOMENTS[moment])
+        fault, moment = number % len(FAULTS), number // len(FAULTS) % len(setting.moments)
+        self.trial = Trial(number, FAULTS[fault], setting.moments[moment])
         self.run = Run(setting, setting.folder / f"run{number}")
 
     def go(self) -> Trial:
@@ -295,7 +299,9 @@ class Fault:
             run.launch("--load", str(run.checkpoints))
             trial.codes.append(run.process.wait(PATIENCE))
         trial.restarts = sum(line.startswith("restart ") for _, line in run.errors)
-        if run.process.returncode != 0:
+        # Loaded where the last step was saved already.
+        is_complete = any("nothing is left to train" in line for _, line in run.errors)
+        if run.process.returncode != 0 and not is_complete:
             trial.trouble = f"code {run.process.returncode}: " + " | ".join(line for _, line in run.errors)[-600:]
 
     def mark(self) -> float:
@@ -418,6 +424,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--every", type=int, default=15, help="steps from one checkpoint to the next")
     parser.add_argument("--deadline", type=float, default=4, help="--timeout, in seconds")
+    parser.add_argument("--moments", nargs="+", choices=MOMENTS, default=MOMENTS, help="those alone")
+    parser.add_argument("--shard-size", default="5GB", help="of checkpoints, as 20KB for some files each")
     parser.add_argument("--bad-disk", type=Path, help="the library bad-disk of the tests, where nothing may be mounted")
     parser.add_argument("-o", "--out", type=Path, help="without suffix")
     arguments = parser.parse_args()
@@ -431,9 +439,10 @@ def main() -> None:
         if not bad_disk and not can_mount(folder / "trial"):
             raise SystemExit("nothing can be mounted here; give --bad-disk build/lib/libbad-disk.so")
         setting = Setting(program.resolve(), folder, arguments.steps, arguments.every, arguments.deadline, 0, bad_disk)
+        setting = replace(setting, moments=tuple(arguments.moments), shard_size=arguments.shard_size)
         start, whole = undisturbed(setting)
         print(f"undisturbed: {start:.1f} s until the first step, {whole:.1f} s in all", flush=True)
-        setting = Setting(**{**vars(setting), "start": start})
+        setting = replace(setting, start=start)
         numbers = range(arguments.first, arguments.first + arguments.count)
         trials = []
         with ThreadPoolExecutor(arguments.jobs) as pool:

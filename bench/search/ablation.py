@@ -30,7 +30,12 @@ PROGRAMS = ROOT / "test/Inputs/imported"
 PARTS = {
     "RegularPlans": (
         "native",
-        {"lib/Search/Solver/Solver.cpp": [("  regularPlans(true);\n  regularPlans(false);\n", "")]},
+        {"lib/Search/Solver/Solver.cpp": [("  regularPlans(true);\n", ""), ("  regularPlans(false);\n", "")]},
+    ),
+    "BordersBound": (
+        "native",
+        {"lib/Search/Solver/Solver.cpp": [("    if (candidate.hasExactSearch() && candidate.bound() < limit",
+                                           "    if (false && candidate.bound() < limit")]},
     ),
     "HullPlans": ("native", {"lib/Search/Solver/Solver.cpp": [("    hullPlans();\n", "")]}),
     "StageMultisets": (  # its relaxation: then all multisets that fit are enumerated

@@ -3,8 +3,9 @@
 
   bench/search/scaling.py --tool build/bin/galvatron-search --cases FOLDER -o bench/search/results
 
-Writes reference.csv (the reference's cases under its own cost model) and scaling.csv (native), one row a run, and
-scaling.svg (CPU seconds of scaling.csv). FOLDER holds galvatron-reference and galvatron-profiles (test/Search/Inputs does).
+Writes reference.csv (the reference's cases under its own cost model) and scaling.csv (native), one row a run,
+scaling.svg (CPU seconds of scaling.csv) and large.csv: 128 layers on 1,024 devices, by batch and threads, with the work
+and the longest chain of it, which say what many processors can do. FOLDER holds galvatron-reference and galvatron-profiles (test/Search/Inputs does).
 """
 
 import argparse
@@ -45,6 +46,22 @@ def reference_rows(tool, cases):
         }
 
 
+def search_native(tool, case, threads=0):
+    """Of layers, devices, gigabytes and batch: the tool's output, seconds and CPU seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, cluster = pathlib.Path(folder) / "model.json", pathlib.Path(folder) / "cluster.json"
+        model.write_text(json.dumps({
+            "hidden_size": 4096, "num_hidden_layers": case["layers"], "num_attention_heads": 32,
+            "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 32000, "hidden_act": "silu",
+            "max_position_embeddings": 8192}))
+        cluster.write_text(json.dumps({
+            "nodes": max(1, case["devices"] // 8), "devices_per_node": min(8, case["devices"]), "device": "h100",
+            "memory_bytes_per_device": case["gigabytes"] * 10**9}))
+        command = [tool, "--model", model, "--cluster", cluster, "--global-batch", str(case["batch"]), "--quiet",
+                   "--time-limit", "60"]
+        return run(command + (["--threads", str(threads)] if threads else []))
+
+
 def scaling_rows(tool):
     base = {"layers": 32, "devices": 64, "gigabytes": 80, "batch": 256}
     sweeps = {
@@ -56,20 +73,22 @@ def scaling_rows(tool):
     for name, values in sweeps.items():
         for value in values:
             case = dict(base, **{name: value})
-            with tempfile.TemporaryDirectory() as folder:
-                model, cluster = pathlib.Path(folder) / "model.json", pathlib.Path(folder) / "cluster.json"
-                model.write_text(json.dumps({
-                    "hidden_size": 4096, "num_hidden_layers": case["layers"], "num_attention_heads": 32,
-                    "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 32000, "hidden_act": "silu",
-                    "max_position_embeddings": 8192}))
-                cluster.write_text(json.dumps({
-                    "nodes": max(1, case["devices"] // 8), "devices_per_node": min(8, case["devices"]), "device": "h100",
-                    "memory_bytes_per_device": case["gigabytes"] * 10**9}))
-                output, seconds, cpu = run([tool, "--model", model, "--cluster", cluster, "--global-batch",
-                                            str(case["batch"]), "--quiet", "--time-limit", "60"])
+            output, _, cpu = search_native(tool, case)
             yield dict(case, sweep=name, status=output.get("status"), step_seconds=output.get("iteration_seconds"),
                        search_seconds=output.get("search_seconds"), cpu_seconds=round(cpu, 3),
                        proven_within=output.get("proven_within"))
+
+
+def large_rows(tool):
+    for batch in (2048, 1024, 256):
+        for threads in (1, 2):
+            case = {"layers": 128, "devices": 1024, "gigabytes": 80, "batch": batch}
+            output, _, cpu = search_native(tool, case, threads)
+            work, chain = output.get("work_seconds"), output.get("chain_seconds")
+            yield dict(case, threads=threads, step_seconds=output.get("iteration_seconds"),
+                       search_seconds=output.get("search_seconds"), cpu_seconds=round(cpu, 3),
+                       proven_within=output.get("proven_within"), work_seconds=round(work, 4),
+                       chain_seconds=round(chain, 4), sixteen_threads_share=round((work / 16 + chain) / work, 4))
 
 
 def write(path, rows):
@@ -126,6 +145,7 @@ def main():
     arguments.output.mkdir(parents=True, exist_ok=True)
     write(arguments.output / "reference.csv", reference_rows(arguments.tool, arguments.cases))
     plot(write(arguments.output / "scaling.csv", scaling_rows(arguments.tool)), arguments.output / "scaling.svg")
+    write(arguments.output / "large.csv", large_rows(arguments.tool))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"largest resident set of a run: {peak:.0f} MiB")
 

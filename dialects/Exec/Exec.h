@@ -23,7 +23,8 @@
 
 namespace galvatron::exec {
 
-/// What every buffer of the arena, and every value in scratch and in what a layer saves, begins at a multiple of, in bytes.
+/// What every buffer of the arena, and every value in scratch and in what a layer saves, begins at a multiple of, in
+/// bytes.
 inline constexpr int64_t kBufferAlignment = GVRT_BUFFER_ALIGNMENT;
 /// On an `exec.function`: bytes its scratch must have.
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
@@ -37,8 +38,6 @@ inline constexpr llvm::StringLiteral kKernels = "kernels";
 inline constexpr llvm::StringLiteral kDevice = "exec.device";
 /// On a module: bytes that the device's products want at a fixed place of the arena.
 inline constexpr llvm::StringLiteral kWorkspaceBytes = "exec.workspace_bytes";
-/// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
-inline constexpr llvm::StringLiteral kStrides = "exec.strides";
 
 /// The constant that a buffer is, or a view of; null for memory.
 ConstantOp getConstantSource(mlir::Value buffer);

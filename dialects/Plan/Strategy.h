@@ -159,9 +159,6 @@ inline bool isRing(const StrategyValues &values) { return values.cpKind == 2; }
 /// Whether ranks of context parallelism have one stretch of positions each, and someone has said so.
 inline bool isContiguous(const StrategyValues &values) { return values.cpZigzag == 1; }
 
-/// Ranks that differ in nothing but samples and positions, and so have equal parameters.
-inline std::int64_t getShardRanks(const StrategyValues &values) { return values.dp * values.ulysses * values.cp; }
-
 /// Whether gradients of parameters are reduced after each micro-batch's backward, against once a step: as the strategy
 /// says, else where ZeRO would have to keep them whole until then.
 inline bool reducesEveryMicroBatch(const StrategyValues &values) {

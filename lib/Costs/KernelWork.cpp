@@ -59,17 +59,19 @@ int galvatron::countSteps(Operation *op) {
   return steps ? int(steps.getInt()) : 1;
 }
 
-bool galvatron::isView(Operation *op) {
-  return op->getNumOperands() == 0 ||
-         isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp, dist::MultiplierOp>(op);
+/// What `value` has its elements from as they are; null: something else.
+static Value getViewed(Value value) {
+  Operation *op = value.getDefiningOp();
+  return op && (isView(op) || isa<dist::MultiplierOp>(op)) ? op->getOperand(0) : Value();
+}
+
+bool galvatron::computesNothing(Operation *op) {
+  return op->getNumOperands() == 0 || isView(op) || isa<dist::MultiplierOp>(op);
 }
 
 Value galvatron::getRoot(Value value) {
-  while (Operation *op = value.getDefiningOp()) {
-    if (!isView(op) || op->getNumOperands() == 0)
-      break;
-    value = op->getOperand(0);
-  }
+  while (Value viewed = getViewed(value))
+    value = viewed;
   return value;
 }
 
@@ -129,7 +131,7 @@ void KernelReader::readUses() {
 
 /// Nothing runs for it: products write their parts of a parameter's gradient where these belong.
 bool KernelReader::isFree(Operation *op) const {
-  return isView(op) || (isa<graph::PadOp, graph::SumOp>(op) && isGradient(op->getResult(0)));
+  return computesNothing(op) || (isa<graph::PadOp, graph::SumOp>(op) && isGradient(op->getResult(0)));
 }
 
 /// Nothing runs for it: the product that it is a sum of adds what else it has.
@@ -158,13 +160,9 @@ int64_t KernelReader::getExtent(Operation *op) const {
 /// Bytes that a reader of `value` takes from memory: of a repeated tensor only what is repeated.
 Amount KernelReader::getTouchedBytes(Value value) const {
   Amount bytes = amounts.getBytes(value);
-  while (Operation *op = value.getDefiningOp()) {
-    if (!isView(op) || op->getNumOperands() == 0)
-      break;
-    value = op->getOperand(0);
+  while ((value = getViewed(value)))
     if (Amount viewed = amounts.getBytes(value); amounts.atOnce(viewed) < amounts.atOnce(bytes))
       bytes = viewed;
-  }
   return bytes;
 }
 

@@ -76,8 +76,8 @@ struct KernelWork {
 /// How many steps of a ring an op stands for, which run one after another; 1: itself.
 int countSteps(mlir::Operation *op);
 
-/// Rearranges or repeats an operand, or is given: nothing is computed.
-bool isView(mlir::Operation *op);
+/// Whether no kernel runs for the op wherever it stands: a view, a multiplier, or what has no operands.
+bool computesNothing(mlir::Operation *op);
 
 /// What `value` is a view of.
 mlir::Value getRoot(mlir::Value value);

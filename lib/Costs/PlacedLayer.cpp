@@ -166,7 +166,7 @@ std::vector<ValueLife> PlacedReader::readValues(Block &block) {
   std::vector<ValueLife> values;
   for (Operation &op : block.without_terminator())
     for (Value result : op.getResults()) {
-      if (isView(&op) || isInlined(result) || gradients.contains(result))
+      if (computesNothing(&op) || isInlined(result) || gradients.contains(result))
         continue;
       ValueLife life{amounts.getBytes(result), numbers.lookup(&op), numbers.lookup(&op)};
       for (Operation *user : result.getUsers())

@@ -22,9 +22,9 @@ static constexpr double kUpdatePasses = 8;
 /// The choice `reduce_every_micro_batch`: false.
 static constexpr int kReducedOnce = 1;
 
-/// Devices for which what strategies leave to choose is settled by price: the larger a cluster, the more strategies its
-/// search has without, and each way is placed and priced.
-static constexpr int64_t kMostSettled = 32;
+/// Devices for which what strategies leave to choose is settled by price. Each way is placed and priced, which takes
+/// 1,024 devices half as long again (docs/search.md), beyond what their search may take.
+static constexpr int64_t kMostSettled = 512;
 
 /// Layers placed so far, by strategy (its `recompute` and `values` too), dp and type.
 struct ProgramCosts::Placed {

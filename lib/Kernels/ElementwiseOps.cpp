@@ -1,4 +1,4 @@
-// What is generated as loops, and what maps elements to elements.
+// What is generated as loops, what maps elements to elements, what is a view.
 #include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "dialects/Graph/GraphShapes.h"
@@ -28,4 +28,8 @@ bool galvatron::mapsElements(Operation *op) {
   };
   return llvm::all_of(axes.loops, [](const graph::Loop &loop) { return loop.kind == graph::LoopKind::Free; }) &&
          llvm::all_of(axes.operands, hasAllLoops) && llvm::all_of(axes.results, hasAllLoops);
+}
+
+bool galvatron::isView(Operation *op) {
+  return isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
 }

@@ -3,7 +3,7 @@
 #include "galvatron/Placement/ExchangeFusion.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/IR/TypeUtilities.h"
 #include "llvm/ADT/SetVector.h"
@@ -38,10 +38,6 @@ private:
 
 } // namespace
 
-static bool isView(Operation *op) {
-  return isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
-}
-
 /// What costs nothing more if it stands later.
 static bool maySink(Operation *op) { return isView(op) || isa<dist::AllGatherOp>(op); }
 
@@ -62,8 +58,8 @@ Operation *BlockFusion::getReady(ArrayRef<AllToAllOp> group) {
   return last;
 }
 
-/// Ops up to `last` that read results of the group, directly or not; none where one of them must stay there, or is what the
-/// group waits for.
+/// Ops up to `last` that read results of the group, directly or not; none where one of them must stay there, or is what
+/// the group waits for.
 std::optional<llvm::SetVector<Operation *>> BlockFusion::getReadersUpTo(Operation *last, ArrayRef<AllToAllOp> group) {
   llvm::SetVector<Operation *> readers;
   SmallVector<Operation *> next;

@@ -3,7 +3,6 @@
 #include "galvatron/Placement/Recomputation.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/IR/IRMapping.h"
@@ -53,7 +52,7 @@ static Price getPrice(Operation *op) {
     return Price::View;
   if (isa<dist::DistDialect>(op->getDialect()))
     return Price::Dear; // moves data between devices
-  if (isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op))
+  if (isView(op))
     return Price::View;
   if (mapsElements(op))
     return Price::Elementwise;

@@ -47,8 +47,8 @@ struct RunSetting {
 
 struct TrainingState : RunSetting {
   int64_t step = 0;
-  int64_t samples = 0;                     // windows taken so far: the next step's first sample
-  int64_t updates = 0;                     // steps that moved parameters: neither skipped, nor overflowed, nor without labels
+  int64_t samples = 0; // windows taken so far: the next step's first sample
+  int64_t updates = 0; // steps that moved parameters: neither skipped, nor overflowed, nor without labels
   std::optional<LossScaleState> lossScale; // of fp16 alone
 
   /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were

@@ -8,13 +8,17 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <unistd.h>
 
 namespace galvatron {
 namespace {
 
 volatile std::sig_atomic_t came = 0;
-constexpr int kHeard[] = {SIGTERM, SIGUSR1, SIGINT};
+/// Of several the last counts: what stands first may be another one, as it is passed on.
+constexpr int kHeard[] = {SIGUSR1, SIGINT, SIGTERM};
+constexpr const char *kNames[] = {"SIGUSR1", "SIGINT", "SIGTERM"};
+constexpr int64_t kSignals = std::size(kHeard);
 
 void onEnd(int number) {
   if (number == SIGINT && came == SIGINT) {
@@ -50,23 +54,20 @@ void listenForSignals() {
 int64_t signalThatCame() {
   using Clock = std::chrono::steady_clock;
   static Clock::time_point next;
+  static uint64_t pending = 0;
   // Short steps need not all look.
   constexpr auto kEvery = std::chrono::milliseconds(100);
-  if (came == 0 && Clock::now() >= next) {
+  if (Clock::now() >= next) {
     next = Clock::now() + kEvery;
-    uint64_t pending = pendingOnParent();
-    for (int number : kHeard)
-      if (pending >> (number - 1) & 1)
-        return number;
+    pending |= pendingOnParent();
   }
-  return came;
+  int64_t result = kNoEnd;
+  for (int64_t i = 0; i < kSignals; ++i)
+    if (came == kHeard[i] || pending >> (kHeard[i] - 1) & 1)
+      result = i + 1;
+  return result;
 }
 
-std::string endName(int64_t reason) {
-  return reason == kTimeIsUp ? "--max-seconds"
-         : reason == SIGTERM ? "SIGTERM"
-         : reason == SIGUSR1 ? "SIGUSR1"
-                             : "SIGINT";
-}
+std::string endName(int64_t reason) { return reason >= 1 && reason <= kSignals ? kNames[reason - 1] : "--max-seconds"; }
 
 } // namespace galvatron

@@ -12,14 +12,14 @@
 
 namespace galvatron {
 
-/// Why a run ends early: a signal's number, the time of --max-seconds, or data of the next step that cannot be read. Of
+/// Why a run ends early: a signal (1 to 3), the time of --max-seconds, or data of the next step that cannot be read. Of
 /// several ranks' the largest counts.
 inline constexpr int64_t kNoEnd = 0, kTimeIsUp = 1000, kNoData = 2000;
 
 /// From here on signals are heard. Before MPI starts.
 void listenForSignals();
 
-/// The signal that came so far, to this process or pending on its parent; else kNoEnd.
+/// The signal that came so far, to this process or pending on its parent: 1 … 3, the largest; else kNoEnd.
 int64_t signalThatCame();
 
 /// "SIGTERM", "--max-seconds"

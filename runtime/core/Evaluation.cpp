@@ -74,7 +74,8 @@ void Evaluation::warnOfRounds(const Samples &samples, std::vector<std::string> &
 void Evaluation::warnOfNone(int64_t first, int64_t last, std::vector<std::string> &warnings) const {
   if (options.evalEvery > 0 && last / options.evalEvery == (first - 1) / options.evalEvery)
     warnings.push_back("--eval-every " + std::to_string(options.evalEvery) + " evaluates after none of the steps " +
-                       std::to_string(first) + " to " + std::to_string(last) + "; give a smaller number, or leave it out");
+                       std::to_string(first) + " to " + std::to_string(last) +
+                       "; give a smaller number, or leave it out");
 }
 
 std::string Evaluation::describe() const {

@@ -1,5 +1,6 @@
 //===- Faults.cpp - a rank that dies takes the others with it, and says why ------------------------===//
 #include "runtime/core/Faults.h"
+#include "runtime/core/Cause.h"
 #include "runtime/core/Check.h"
 #include "runtime/core/Events.h"
 #include "runtime/core/ExitCode.h"

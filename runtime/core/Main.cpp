@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/api/Abi.h"
+#include "runtime/core/Cause.h"
 #include "runtime/core/Ends.h"
 #include "runtime/core/Events.h"
 #include "runtime/core/Faults.h"
@@ -93,6 +94,7 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
   if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, argv[0], manifest))
     return 0;
   listenForSignals();
+  findLaunch();
   Progress progress;
   Watchdog watchdog(progress, options.timeout);
   World world(&argc, &argv, progress);

@@ -263,6 +263,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--timeout", real(o.timeout, 0, kAny, kNotNegative)},
       {"--restarts", integer(o.restarts, 0)},
       {"--restarted", integer(o.restarted, 0)},
+      {"--spent", real(o.spent, 0, kAny, kNotNegative)},
       {"--load", text(o.load)},
       {"--override", [&o](const std::string &flag, const std::string &text) { return parseOverrides(o, flag, text); }},
       {"--dump-gradients", text(o.dumpGradients)},

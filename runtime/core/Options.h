@@ -55,6 +55,7 @@ struct Options {
   double timeout = 600;            // seconds; 0: none
   int64_t restarts = 0;            // for `launch`
   int64_t restarted = 0;           // how often `launch` has gone on before; 0: this is the first start
+  double spent = 0;                // seconds since then
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool saveSync = false;
   std::string onNan = "stop";      // or skip, rewind

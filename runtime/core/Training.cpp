@@ -62,8 +62,8 @@ Status Training::prepareFiles() {
     openSaver();
   if (world.rank() != 0)
     return Status::success();
-  for (const auto &[option, folder] : {std::pair{"--dump-gradients", options.dumpGradients},
-                                       {"--dump-batches", options.dumpBatches}}) {
+  for (const auto &[option, folder] :
+       {std::pair{"--dump-gradients", options.dumpGradients}, {"--dump-batches", options.dumpBatches}}) {
     std::error_code error;
     if (!folder.empty())
       fs::create_directories(folder, error);
@@ -88,8 +88,7 @@ Status Training::prepareFiles() {
 }
 
 Status Training::prepareEvents() {
-  return options.events.empty() ? Status::success()
-                                : context.events->open(options.events, context).about("--events");
+  return options.events.empty() ? Status::success() : context.events->open(options.events, context).about("--events");
 }
 
 void Training::writeStart() {
@@ -401,7 +400,7 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) {
   double step = std::max(longestStep, secondsSince(stepStart)) + longestEvaluation;
   if (saver && saver->isUnderWay())
     saving *= 2;
-  return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
+  return options.spent + secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
 Status Training::step(int64_t number) {

@@ -21,25 +21,29 @@ std::string nameOf(const RankView &rank) {
   return Split(rank.place).rank + " on host " + rank.host + ", process " + std::to_string(rank.pid);
 }
 
-/// "died", and where, if that is known.
+/// "died", and where it was when it last said so.
 std::string describeEnd(const RankView &rank, const std::string &what) {
   std::string where = Split(rank.place).where;
-  return nameOf(rank) + ", " + what + (where.empty() ? "" : " in " + where);
+  return nameOf(rank) + ", " + what + (where.empty() ? ", not heard of before" : ", last heard at " + where);
 }
 
 std::string describeMissing(const RankView &rank) {
-  return describeEnd(rank, rank.isStopped ? "stopped" : rank.isGone ? "gone" : rank.answers ? "busy" : "silent");
+  if (std::string where = Split(rank.place).where; rank.answers)
+    return nameOf(rank) + ", busy" + (where.empty() ? "" : " in " + where);
+  return describeEnd(rank, rank.isStopped ? "stopped" : rank.isGone ? "gone" : "silent");
 }
 
 std::vector<int> findMissing(const std::vector<RankView> &ranks) {
-  std::vector<int> silent, busy;
+  std::vector<int> ended, silent, busy;
   for (size_t r = 0; r < ranks.size(); ++r) {
-    if (!ranks[r].answers)
+    if (ranks[r].isStopped || ranks[r].isGone)
+      ended.push_back((int)r);
+    else if (!ranks[r].answers)
       silent.push_back((int)r);
     else if (!ranks[r].waits)
       busy.push_back((int)r);
   }
-  return silent.empty() ? busy : silent;
+  return !ended.empty() ? ended : !silent.empty() ? silent : busy;
 }
 
 /// The first that waits for one of the missing, else the first that waits; -1: none does.

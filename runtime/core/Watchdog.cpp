@@ -1,5 +1,6 @@
 //===- Watchdog.cpp - no wait without a deadline, no rank that dies unnamed -------------------===//
 #include "runtime/core/Watchdog.h"
+#include "runtime/core/Cause.h"
 #include "runtime/core/Check.h"
 #include "runtime/core/Events.h"
 #include "runtime/core/ExitCode.h"
@@ -17,7 +18,6 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 namespace galvatron {
@@ -25,6 +25,8 @@ namespace {
 
 constexpr const char *kStarting = "gvrt-starting", *kWatching = "gvrt-watching"; // names of the thread
 constexpr double kStartGrace = 10;                                               // seconds
+// In which who said why all end, or the launcher that sees a rank die, must have ended them; seconds.
+constexpr double kForOther = 15;
 
 /// What a signal handler may touch.
 std::atomic<bool> isSilenced{false}, isSilenceTold{false};
@@ -40,13 +42,6 @@ double secondsBetween(std::chrono::steady_clock::time_point from, std::chrono::s
   return std::chrono::duration<double>(to - from).count();
 }
 
-/// The script's process by GALVATRON_LAUNCH, "host:pid"; 0: it is elsewhere, or there is none.
-int launchHere() {
-  const char *text = std::getenv("GALVATRON_LAUNCH");
-  std::string host = hostName() + ":";
-  return text && std::strncmp(text, host.c_str(), host.size()) == 0 ? std::atoi(text + host.size()) : 0;
-}
-
 /// Open MPI's forks from its main thread, for which alone the death of a parent's thread means the parent's.
 bool isOpenMpi(const std::string &name) {
   return name == "mpirun" || name == "orterun" || name == "orted" || name == "prterun" || name == "prted";
@@ -58,33 +53,24 @@ int startedRank(int pid) {
 }
 
 /// Without the streams of the main thread, which may hang with one of them.
-void say(int code, const std::string &text) {
-  tellLauncher(code, text);
-  std::string line = "error: " + text + "\n";
+void print(const std::string &line) {
   if (write(STDERR_FILENO, line.data(), line.size()) < 0) {
     // Nobody left to tell.
   }
 }
 
-} // namespace
-
-void tellLauncher(int code, std::string_view text) {
-  const char *path = std::getenv("GALVATRON_CAUSE");
-  int file = path && *path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
-  if (file < 0)
-    return;
-  char number[16];
-  int size = std::snprintf(number, sizeof number, "%d ", code);
-  iovec parts[] = {
-      {number, (size_t)size}, {const_cast<char *>(text.data()), text.size()}, {const_cast<char *>("\n"), 1}};
-  if (writev(file, parts, 3) < 0) {
-    // It then goes by the exit code.
-  }
-  close(file);
+/// False: another rank has said why all end, and sees to it.
+bool say(int code, const std::string &text) {
+  bool isFirst = tellLauncher(code, text);
+  if (isFirst)
+    print("error: " + text + "\n");
+  return isFirst;
 }
 
+} // namespace
+
 Watchdog::Watchdog(Progress &progress, double deadline)
-    : progress(progress), deadline(deadline), launcher(getppid()), launch(launchHere()),
+    : progress(progress), deadline(deadline), launcher(getppid()),
       period(deadline > 0 ? std::clamp(deadline / 20, 0.02, 1.0) : 1.0) {
   pthread_getcpuclockid(pthread_self(), &mainClock);
   wakeUp = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -187,8 +173,9 @@ void Watchdog::sleepUntilSomething() {
 void Watchdog::endIfOrphaned() {
   if (getppid() != launcher)
     _exit(kFailed);
-  if (launch && Process::read(launch).isGone()) {
-    kill(launcher, SIGKILL);
+  if (launchHere() && Process::read(launchHere()).isGone()) {
+    if (isOpenMpi(Process::read(launcher).name)) // not who takes in orphans
+      kill(launcher, SIGKILL);
     _exit(kFailed);
   }
 }
@@ -272,37 +259,31 @@ bool Watchdog::siblingsGetOn() {
 void Watchdog::lookAtStart() {
   if (siblingsGetOn())
     idle = 0;
-  if (idle >= deadline + kStartGrace)
-    endStart();
+  if (idle < deadline + kStartGrace)
+    return;
+  if (!isTold)
+    endAll(kDeadline, describeStart()); // without `launch` each of them
+  else if (secondsBetween(toldAt, Clock::now()) > kForOther)
+    _exit(kDeadline);
 }
 
-/// The deadline passed: the first rank of this machine that can says so.
-void Watchdog::endStart() {
-  int self = startedRank(getpid()), speaker = self;
+std::string Watchdog::describeStart() {
+  int self = startedRank(getpid());
   std::string missing;
   for (int pid : childrenOf(launcher)) {
     Process sibling = Process::read(pid);
     int other = startedRank(pid);
     bool waits = !sibling.isStopped() && !sibling.isGone() && hasThread(pid, kStarting);
-    if (waits && other >= 0)
-      speaker = std::min(speaker, other);
     if (!waits && other >= 0)
       missing += (missing.empty() ? "" : "; ") + ("rank " + std::to_string(other)) + " on host " + hostName() +
                  ", process " + std::to_string(pid) + (sibling.isStopped() ? ", stopped in " : ", in ") + "its start";
   }
-  // Who then sees the first one end must not speak, too.
-  constexpr double kForSpeaker = 3; // seconds
-  isTold |= speaker != self;
-  if (isTold && idle < deadline + kStartGrace + kForSpeaker)
-    return;
   std::ostringstream text;
   const char *waits = progress.waitsFor();
   text << "no rank got on for " << deadline + kStartGrace << " s (--timeout " << deadline << ", and " << kStartGrace
        << " while MPI starts): rank " << self << ", " << (waits ? waits : "before MPI_Init")
        << ", waits; missing: " << (missing.empty() ? "ranks of other hosts" : missing);
-  if (isTold)
-    _exit(kDeadline);
-  endAll(kDeadline, text.str());
+  return text.str();
 }
 
 //===----------------------------------------------------------------------===//
@@ -424,7 +405,7 @@ void Watchdog::lead(bool isDue) {
   if (!isDue)
     return;
   hear(rank, report(WatchMessage::Report));
-  if (deadline > 0 && idle >= deadline) {
+  if (deadline > 0 && idle >= deadline && !continueLauncher()) {
     std::vector<RankView> views;
     for (int other = 0; other < (int)places.size(); ++other)
       views.push_back(view(other));
@@ -475,18 +456,18 @@ void Watchdog::follow(bool isDue) {
 
 /// A line that breaks is a process that ended, or a network that did; who was about to say why has done so by now.
 void Watchdog::lookForDead() {
-  constexpr double kConfirmed = 0.1, kForLauncher = 5; // seconds
-  if (isTold && secondsBetween(toldAt, Clock::now()) > kForLauncher + 10)
+  constexpr double kConfirmed = 0.1; // seconds
+  if (isTold && secondsBetween(toldAt, Clock::now()) > kForOther)
     endAll(kFailed, "");
-  if (isTold || !isLeader())
+  // Who leads may be the one that died, and the launcher ends all soon.
+  if (isTold || !(isLeader() || canClaim()))
     return;
   for (const auto &[other, since] : lost) {
     if (secondsBetween(since, Clock::now()) < kConfirmed ||
         (isLocal(other) && !Process::read(places[other].pid).isGone()))
       continue;
     // The launcher ends all others now, and us.
-    std::string text = describeDeath(view(other));
-    say(kFailed, text);
+    say(kFailed, describeDeath(view(other)));
     isTold = true, toldAt = Clock::now();
     return;
   }
@@ -513,9 +494,9 @@ bool Watchdog::isThrough() {
 
 /// On a disk that hangs, too, for a moment at most.
 void Watchdog::tellEvent(int code, const std::string &message) {
-  if (!context || message.empty())
+  if (!context)
     return;
-  constexpr auto kMoment = std::chrono::milliseconds(300);
+  constexpr auto kMoment = std::chrono::seconds(2);
   std::promise<void> told;
   std::future<void> isTold = told.get_future();
   std::thread([own = context, code, message, told = std::move(told)]() mutable {
@@ -528,19 +509,36 @@ void Watchdog::tellEvent(int code, const std::string &message) {
 void Watchdog::endAll(int code, const std::string &message) {
   if (isTold)
     code = kFailed;
-  else if (!message.empty())
-    say(code, message);
+  else if (say(code, message))
+    tellEvent(code, message);
+  else {
+    isTold = true, toldAt = Clock::now();
+    return;
+  }
   if (!places.empty()) {
     WatchMessage end = report(WatchMessage::End);
     end.code = code;
     for (auto &[other, member] : members)
       member.line.send(end);
   }
-  tellEvent(code, message);
   // One that is stopped cannot end its other ranks.
   if (Process::read(launcher).isStopped())
     kill(launcher, SIGKILL);
   _exit(code);
+}
+
+/// All wait for what started them in the end, and it may be stopped. It then goes on, once, and the deadline begins
+/// anew.
+bool Watchdog::continueLauncher() {
+  Process process = Process::read(launcher);
+  if (isLauncherContinued || !process.isStopped())
+    return false;
+  isLauncherContinued = true;
+  idle = 0;
+  kill(launcher, SIGCONT);
+  print("warning: " + process.name + ", process " + std::to_string(launcher) +
+        ", was stopped, and goes on, as all ranks wait for it\n");
+  return true;
 }
 
 } // namespace galvatron

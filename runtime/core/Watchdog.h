@@ -9,7 +9,8 @@
 //
 // Progress is an entry, a collective or one of its parts, bytes written to files, and processor time where the main
 // thread does not wait for others. If no rank has any for the deadline, the leader says who waits and who is missing,
-// and ends all. It also names a rank that dies. Until MPI has started nothing is known of other machines; a rank then
+// and ends all. It also names a rank that dies. Where several would speak, as one may lead that another takes for dead,
+// the first that tells `launch` does (Cause.h). Until MPI has started nothing is known of other machines; a rank then
 // looks at those of its own in /proc, and has kStartGrace more.
 //
 // A rank also ends when what started it is gone, mpirun or `launch`.
@@ -27,7 +28,6 @@
 #include <ctime>
 #include <map>
 #include <mutex>
-#include <string_view>
 #include <thread>
 
 namespace galvatron {
@@ -69,7 +69,7 @@ private:
   /// Seconds from one look to the next.
   double interval() const;
   void lookAtStart();
-  void endStart();
+  std::string describeStart();
   bool siblingsGetOn();
   /// `isDue`: it is time for reports, else only what came is read.
   void tick(bool isDue);
@@ -78,8 +78,9 @@ private:
   void follow(bool isDue);
   void lookForDead();
   bool isThrough();
-  /// Says it, and ends all ranks with this code.
-  [[noreturn]] void endAll(int code, const std::string &message);
+  bool continueLauncher();
+  /// Says it, and ends all ranks with this code; returns where another rank has said why, and does.
+  void endAll(int code, const std::string &message);
   void tellEvent(int code, const std::string &message);
   RankView view(int rank) const;
   bool isLeader() const { return leader == rank; }
@@ -88,7 +89,6 @@ private:
   Progress &progress;
   const double deadline;
   const int launcher;  // our parent
-  int launch = 0;      // the script's process, where it is on this machine
   const double period; // seconds between reports
   std::mutex guard;    // of the context, and of what `connect` fills
   const gvrt_context *context = nullptr;
@@ -108,9 +108,9 @@ private:
   std::map<int, int64_t> ticksOf;                // of siblings, while MPI starts
   double idle = 0;                               // seconds since any rank got on, as far as known
   int64_t own = 0, beatsSeen = 0, bytesSeen = 0; // this rank's count, and what it was made of
-  clockid_t mainClock = 0; // processor time of the thread that made this
+  clockid_t mainClock = 0;                       // processor time of the thread that made this
   double processorSeen = 0, mainSeen = 0;
-  bool isTold = false, isOver = false;
+  bool isTold = false, isOver = false, isLauncherContinued = false;
   Clock::time_point connectedAt, toldAt;
   std::thread thread;
 };
@@ -125,10 +125,6 @@ public:
 private:
   Watchdog &watchdog;
 };
-
-/// For `launch`, where it runs here: why all ranks end. "code text" in the file that GALVATRON_CAUSE names. From a
-/// signal handler, too.
-void tellLauncher(int code, std::string_view text);
 
 } // namespace galvatron
 

@@ -126,10 +126,9 @@ Status Batches::fill(gvrt_context &context, const Device &device, char *arena, i
     device.hooks->copyToDevice(&context, arena + piece.offset, &rooms[step.room][piece.begin],
                                piece.count * sizeof(int64_t));
   if (int64_t following = firstSample + manifest.globalBatch; following + manifest.globalBatch <= end)
-    next = std::async(std::launch::async,
-                      [this, coordinates = context.coordinates, following, room = 1 - filled] {
-                        return prepare(coordinates, following, room);
-                      });
+    next = std::async(std::launch::async, [this, coordinates = context.coordinates, following, room = 1 - filled] {
+      return prepare(coordinates, following, room);
+    });
   return Status::success();
 }
 

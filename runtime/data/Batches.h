@@ -56,8 +56,8 @@ private:
     std::vector<Piece> pieces;
     Status status;
   };
-  /// Rooms for two steps, whose copies to the device are not waited for: a step's are done when the one after the next is
-  /// prepared, since the next one was updated by then.
+  /// Rooms for two steps, whose copies to the device are not waited for: a step's are done when the one after the next
+  /// is prepared, since the next one was updated by then.
   void makeRooms(gvrt_context &context, const Device &device);
   using Row = PackedRow<int64_t>;
   Status readRow(int64_t sample, const RowRules &rules, std::optional<Row> &row) const;
@@ -70,7 +70,7 @@ private:
   int64_t end, filledFrom;
   mutable std::mutex reading; // samples remember where they are
   int64_t *rooms[2] = {nullptr, nullptr};
-  size_t roomWords = 0; // of each
+  size_t roomWords = 0;                     // of each
   std::vector<int64_t> ownRooms[2];         // where the device has no memory of its own for them
   std::function<void(int64_t *)> freeRooms; // null unless the device has
   int filled = 0;                           // the room of the step that was filled last

@@ -104,8 +104,7 @@ Status DataSource::openIndexed(const Request &request) {
 
 Status DataSource::openRows(const DataWords &words, const Request &wanted) {
   if (!words.weights.empty())
-    return Status::error("--samples ", order.samples,
-                         " takes the sequences of ", wanted.dataOption,
+    return Status::error("--samples ", order.samples, " takes the sequences of ", wanted.dataOption,
                          " in order, which weights do not change; name the prefixes alone");
   if (options.padToken >= manifest.vocabulary)
     return Status::error("--pad-token ", options.padToken, " is no token of the vocabulary of ", manifest.vocabulary,

@@ -97,9 +97,8 @@ Status GptSamples::planOrders() {
     request.samples = sum;
   if (!isWeighted && !isAlone && sum < request.samples)
     return Status::error(request.dataOption, " names datasets of ", sum, " samples of ", request.sequence,
-                         " tokens, each read once, but ", request.samples,
-                         " are asked for; give weights, as in ", request.dataOption, " 30 a 70 b, or fewer ",
-                         request.countOption);
+                         " tokens, each read once, but ", request.samples, " are asked for; give weights, as in ",
+                         request.dataOption, " 30 a 70 b, or fewer ", request.countOption);
   // Megatron normalizes once more.
   weights = normalizeWeights(weights);
   blend = Blend(weights);

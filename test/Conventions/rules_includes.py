@@ -1,5 +1,5 @@
-"""lib/Search and runtime build without MLIR, LibTorch stays in the importer, and the verifier of placements shares nothing
-with what assigns them.
+"""lib/Search and runtime build without MLIR, LibTorch stays in the importer, the verifier of placements shares nothing
+with what assigns them, and tests import no tests.
 
 Restrictions hold for what is included directly and for what headers of this tree pull in.
 """
@@ -90,8 +90,17 @@ def check_verifier(tree):
                 )
 
 
+def check_tests(tree):
+    """Whoever reads a test finds what it shares with others in a module that is none, and runs each alone."""
+    for path in tree.below("test", suffixes=(".py",)):
+        for number, line in tree.lines(path):
+            if match := re.match(r"\s*(?:from|import)\s+(test_\w+|\w+_test)\b", line):
+                yield Finding(path, number, f"imports the test {match.group(1)}", "move what both use into a module of its own")
+
+
 def check(tree):
     yield from check_verifier(tree)
+    yield from check_tests(tree)
     search = tree.below("lib/Search", "include/galvatron/Search", "tools/galvatron-search", suffixes=SOURCES)
     for readers in (False, True):  # YAML is read in one room
         foreign = ("nlohmann/", "galvatron/Search/") + (("yaml-cpp/",) if readers else ())

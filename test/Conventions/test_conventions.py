@@ -156,6 +156,17 @@ def test_verifier_shares_nothing_with_the_assigner(findings):
     assert "galvatron/Transforms/Passes.h -> include/galvatron/Placement/Redistribution.h" in found[0]
 
 
+def test_tests_import_no_tests(findings):
+    files = {
+        "test/EndToEnd/test_a.py": "from test_b import compile_zero\n",
+        "test/EndToEnd/test_b.py": "from harness import succeed\nimport testing\n",
+        "test/Runtime/a_test.py": "import b_test\n",
+    }
+    found = findings(rules_includes.check, files)
+    assert [finding.split(":")[0] for finding in found] == ["test/EndToEnd/test_a.py", "test/Runtime/a_test.py"]
+    assert "imports the test test_b" in found[0]
+
+
 # --- tools, messages, paths -------------------------------------------------------------------------------------------
 
 
@@ -239,6 +250,9 @@ def test_errors_that_tests_expect(findings, path, text):
         "return Status::error(path, TEXT)",
         "GVRT_CHECK(context, x == y, TEXT)",
         "error = path + TEXT",
+        "warning = path + TEXT",
+        "warnings.push_back(path + TEXT)",
+        "add(warning, TEXT)",
         "return TEXT",
     ],
 )
@@ -248,9 +262,9 @@ def test_errors_of_every_kind(findings, report):
     only(found, "runtime/A.cpp:1:", "expects one model or none")
 
 
-def test_errors_of_a_gpu_are_tested_where_one_is(findings):
+def test_errors_of_a_gpu_are_tested_too(findings):
     files = {"runtime/cuda/A.cpp": 'GVRT_FAIL(context, "expects one model or none");\n'}
-    assert findings(rules_errors.check, files) == []
+    only(findings(rules_errors.check, files), "runtime/cuda/A.cpp:1:", "expects one model or none")
 
 
 @pytest.mark.parametrize(

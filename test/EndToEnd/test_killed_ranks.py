@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import Layout, environment
-from test_zero import compile_zero
+from zero_plans import compile_zero
 
 # What ranks of a plan wait in for one another: gathers of values, rounds of a ring, all-to-alls, gathers of parameters.
 LAYOUTS = {

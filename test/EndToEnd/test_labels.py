@@ -6,35 +6,14 @@ import json
 
 import pytest
 import torch
+from decoder import WORDS, Decoder
 from harness import Compiled, call, succeed
-from torch import nn
 from torch.nn import functional
 
 from galvatron import export
 
-BATCH, SEQ, WORDS, STEPS, RATE = 8, 16, 64, 5, 0.5
+BATCH, SEQ, STEPS, RATE = 8, 16, 5, 0.5
 COPIES = "compares the logits of each position with the token at the same position"
-
-
-class Decoder(nn.Module):
-    """As nanoGPT: a loader hands over targets that are shifted already, and -1 is no target."""
-
-    def __init__(self, hidden: int = 16, is_causal: bool = True, shifts: bool = False, attends: bool = True):
-        super().__init__()
-        self.embedding = nn.Embedding(WORDS, hidden)
-        self.qkv = nn.Linear(hidden, 3 * hidden)
-        self.head = nn.Linear(hidden, WORDS)
-        self.is_causal, self.shifts, self.attends = is_causal, shifts, attends
-
-    def forward(self, idx, targets=None):
-        x = self.embedding(idx)
-        if self.attends:
-            q, k, v = (part.unsqueeze(1) for part in self.qkv(x).chunk(3, -1))
-            x = x + functional.scaled_dot_product_attention(q, k, v, is_causal=self.is_causal).squeeze(1)
-        logits = self.head(x)
-        if self.shifts:
-            logits, targets = logits[:, :-1], targets[:, 1:]
-        return logits, functional.cross_entropy(logits.reshape(-1, WORDS), targets.reshape(-1), ignore_index=-1)
 
 
 @pytest.fixture
@@ -105,7 +84,7 @@ def test_warnings(options, labels, warning, export_to):
     _, done = export_to(Decoder(**options), "--labels", labels)
     assert done.returncode == 0
     if warning:
-        assert done.stderr.count("\n") == 1 and "the loss (test_labels.py:" in done.stderr
+        assert done.stderr.count("\n") == 1 and "the loss (decoder.py:" in done.stderr
         assert "galvatron-import: warning: " in done.stderr and warning in done.stderr
     else:
         assert done.stderr == ""

@@ -40,6 +40,6 @@ def test_example(tree):
     assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(1, 5))]
     assert float(rows[-1].split(",")[1]) < float(rows[1].split(",")[1]) - 0.5
     assert re.findall(r"^step (\d+)/6 ", done.stdout, re.MULTILINE)[-1] == "6"
-    assert json.loads((tree / "checkpoint" / "training.json").read_text())["step"] == 4
+    assert json.loads((tree / "run" / "latest" / "training.json").read_text())["step"] == 4
     plans = [json.loads((tree / "build" / name / "plan.json").read_text()) for name in ("model", "other")]
     assert plans[0]["units"] == plans[1]["units"] and plans[0]["ranks"] == 4

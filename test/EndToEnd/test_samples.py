@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from decoder import Decoder
 from harness import MODELS, ROOT, Compiled, Layout, call, succeed
 from safetensors.torch import load_file
-from test_labels import Decoder
 from torch.nn import functional
 
 from galvatron import export, huggingface

@@ -22,11 +22,13 @@ def loss_of(model, batches) -> float:
         return model.float().eval()(input_ids=ids, labels=ids).loss.item()
 
 
-@pytest.mark.parametrize("size", ("5GB", "20KB"))
-def test_transformers_loads_a_checkpoint_as_it_is(size, models, tokens, tmp_path):
+@pytest.mark.parametrize(
+    "name,size", [("llama", "5GB"), ("llama", "20KB"), pytest.param("gpt2", "20KB", marks=pytest.mark.wide)]
+)
+def test_transformers_loads_a_checkpoint_as_it_is(name, size, models, tokens, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    compiled = models("llama").compile("dp2-tp2", PLANS["dp2-tp2"])
+    compiled = models(name).compile("dp2-tp2", PLANS["dp2-tp2"])
     run = tmp_path / "run"
     saving = ("--save", run, "--save-every", 2, "--shard-size", size)
     compiled.train(tmp_path / "first", "--steps", 4, "--data", tokens, *OPTIONS, *saving)

@@ -1,9 +1,10 @@
 // Preloaded into the ranks of a run: a disk that cannot exchange two folders, one that is full while the file
 // $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, if $DISK_KEEPS_OPEN is set, one of a
 // network that keeps weights that are removed under another name, one whose every write waits $DISK_IS_SLOW
-// microseconds, one with room for $DISK_ROOM blocks; a host whose /proc/meminfo is $HOST_MEMORY; and a process that is
-// killed when it is about to call what $DISK_KILLS says, as in "rename 2 latest.partial": a function, for which time, and
-// how the path of its file ends.
+// microseconds, one with room for $DISK_ROOM blocks, one without links or locks, if $DISK_HAS_NO_LINKS or
+// $DISK_HAS_NO_LOCKS is set, one on which $DISK_KEEPS_NAME cannot have another; a host whose /proc/meminfo is
+// $HOST_MEMORY; and a process that is killed when it is about to call what $DISK_KILLS says, as in
+// "rename 2 latest.partial": a function, for which time, and how the path of its file ends.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <sstream>
 #include <string>
+#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -84,16 +86,31 @@ extern "C" int fsync(int file) {
   return next(file);
 }
 
+extern "C" int flock(int file, int operation) noexcept {
+  static auto *next = reinterpret_cast<decltype(&flock)>(dlsym(RTLD_NEXT, "flock"));
+  if (!std::getenv("DISK_HAS_NO_LOCKS"))
+    return next(file, operation);
+  errno = ENOLCK;
+  return -1;
+}
+
 extern "C" int rename(const char *from, const char *to) noexcept {
   static auto *next = reinterpret_cast<decltype(&rename)>(dlsym(RTLD_NEXT, "rename"));
   perhapsDie("rename", from);
-  return next(from, to);
+  const char *kept = std::getenv("DISK_KEEPS_NAME");
+  if (!kept || std::string(kept) != from)
+    return next(from, to);
+  errno = EBUSY;
+  return -1;
 }
 
 extern "C" int symlink(const char *to, const char *path) noexcept {
   static auto *next = reinterpret_cast<decltype(&symlink)>(dlsym(RTLD_NEXT, "symlink"));
   perhapsDie("symlink", path);
-  return next(to, path);
+  if (!std::getenv("DISK_HAS_NO_LINKS"))
+    return next(to, path);
+  errno = EPERM;
+  return -1;
 }
 
 extern "C" int remove(const char *name) noexcept {

@@ -8,58 +8,15 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import unittest
 
 from stage_programs import ENVIRONMENT
-from toy_program import ProgramFixture
+from toy_program import RunFixture, run_at_once
 
-FOUR = (2, 2, 1, 2)
+FOUR = RunFixture.FOUR
 
 
-class EndsTest(ProgramFixture):
-    def setUp(self):
-        self.dir, self.csv = self.path("run"), self.path("run.csv")
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-    def options(self, *more):
-        options = ["--data", self.path("tokens.bin"), "--shuffle", "--lr", 0.01, "--log", self.csv]
-        return [str(option) for option in (*options, *more)]
-
-    def start(self, *more):
-        """A run that would last for very long, in a process group of its own, once it is in its steps."""
-        if os.path.exists(self.csv):
-            os.remove(self.csv)
-        command = [self.program(FOUR) + "/launch", *self.options("--steps", 10**9, *more)]
-        run = subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        self.addCleanup(lambda: run.poll() is None and run.kill())
-        while not os.path.exists(self.csv) or len(self.log(self.csv)) < 3:
-            self.assertIsNone(run.poll())
-            time.sleep(0.05)
-        return run
-
-    def processes(self, run, name):
-        """Those below a run whose command begins with this name."""
-        found, above = [], [run.pid]
-        while above:
-            for pid in self.children(above.pop()):
-                above.append(pid)
-                with open(f"/proc/{pid}/cmdline") as file:
-                    if os.path.basename(file.read().split("\0")[0]).startswith(name):
-                        found.append(pid)
-        return sorted(found)
-
-    def children(self, pid):
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-
-    def ends(self, run, code):
-        self.output, self.errors = run.communicate(timeout=60)
-        self.assertEqual(run.returncode, code, self.output + self.errors)
-
+class EndsTest(RunFixture):
     def assertGoesOn(self, by):
         """The checkpoint is of the last row of the log, and the next run's rows are those of one run."""
         step = int(re.search(rf"ended +by {by} after step (\d+); run again with --load .*/run", self.output).group(1))
@@ -67,14 +24,16 @@ class EndsTest(ProgramFixture):
         self.assertIn(f"saved       {self.dir}, step {step}\n", self.output)
         self.launch(FOUR, *self.options("--steps", step + 2, "--load", self.dir))
         rows = self.log(self.csv)
-        self.launch(FOUR, *self.options("--steps", step + 2, "--log", self.path("whole.csv")))
-        self.assertEqual([row[:4] for row in rows], [row[:4] for row in self.log(self.path("whole.csv"))])
+        whole = self.own + "/whole.csv"
+        self.launch(FOUR, *self.options("--steps", step + 2, "--log", whole))
+        self.assertEqual([row[:4] for row in rows], [row[:4] for row in self.log(whole)])
 
     def test_signals_to_launch(self):
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             run = self.start("--save", self.dir, "--save-every", 10**6)
             run.send_signal(number)
             self.ends(run, 75)
+            self.assertRegex(self.output, rf"ended +by {number.name} after step")
             self.assertRegex(os.readlink(self.dir + "/latest"), r"^step_\d+$")
             shutil.rmtree(self.dir)
 
@@ -108,7 +67,7 @@ class EndsTest(ProgramFixture):
         run = self.start()
         os.kill(self.processes(run, "stage")[2], signal.SIGKILL)
         self.ends(run, 70)
-        self.assertRegex(self.errors, r"^error: rank 2 \(stage 1\) on host .*, died")
+        self.assertRegex(self.errors, r"^error: rank 2 \(stage 1\) on host .*, died.*\n$")
 
     def test_a_killed_launcher_leaves_no_rank(self):
         for kill_launch in (True, False):
@@ -119,15 +78,7 @@ class EndsTest(ProgramFixture):
             os.kill(run.pid if kill_launch else mpirun[0], signal.SIGKILL)
             run.communicate(timeout=60)
             self.assertEqual(run.returncode, -signal.SIGKILL if kill_launch else 70)
-            while any(os.path.exists(f"/proc/{pid}") and not self.is_zombie(pid) for pid in ranks):
-                time.sleep(0.05)
-
-    def is_zombie(self, pid):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                return file.read().rsplit(")", 1)[1].split()[0] == "Z"
-        except FileNotFoundError:
-            return True
+            self.assertGone(ranks)
 
     def test_max_seconds(self):
         self.launch(FOUR, *self.options("--steps", 10**9, "--save", self.dir, "--max-seconds", 2), code=75)
@@ -135,6 +86,12 @@ class EndsTest(ProgramFixture):
         self.assertGoesOn("--max-seconds")
         # Trained to --steps before the time is up.
         self.launch(FOUR, *self.options("--steps", 2, "--max-seconds", 1000))
+
+    def test_max_seconds_are_of_all_starts(self):
+        self.launch(FOUR, *self.options("--steps", 10**9, "--max-seconds", 1000, "--spent", 999), code=75)
+        self.assertIn("ended by --max-seconds after step", self.errors)
+        self.launch(FOUR, *self.options("--steps", 3, "--max-seconds", 2, "--restarts", 1000), word="segfault", code=70)
+        self.assertRegex(self.errors, r"\nno restart, as the time of --max-seconds is over: rank \d .*Segmentation fault\n$")
 
     def test_signals_before_the_first_step(self):
         """At random moments of the start: the run is not there yet, or ends with a checkpoint."""
@@ -150,4 +107,4 @@ class EndsTest(ProgramFixture):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
+    run_at_once(EndsTest, jobs=3)

@@ -261,6 +261,27 @@ class SavingTest(ProgramFixture):
         self.assertFalse(os.path.exists(self.dir + ".previous"))
         shutil.rmtree(self.dir + ".partial")
 
+    def test_a_disk_without_links_and_locks(self):
+        self.save(2, environment={"LD_PRELOAD": BAD_DISK, "DISK_HAS_NO_LINKS": "1", "DISK_HAS_NO_LOCKS": "1"})
+        for message in (
+            r"no link can be made in .*/run \(Operation not permitted\), so there will be no latest",
+            r"no lock can be had on .* \(No locks available\), so nothing keeps another run from saving there too",
+        ):
+            self.assertRegex(self.errors, f"warning: {message}\n")
+        self.assertEqual(self.steps(), ["step_000002"])
+
+    def test_a_disk_that_keeps_names(self):
+        for name, message in (
+            ("latest.partial", "cannot point .*/run/latest to step_000004"),
+            ("step_000002", "cannot remove .*/run/step_000002"),
+        ):
+            disk = {"LD_PRELOAD": BAD_DISK, "DISK_KEEPS_NAME": os.path.join(os.path.realpath(self.dir), name)}
+            self.save(4, "--keep", 1, environment=disk)
+            self.assertRegex(self.errors, f"warning: .*{message}: Device or resource busy\n")
+            self.launch(ONE, *self.options("--steps", 5, "--load", self.dir))
+            self.assertIn("/step_000004, step 4\n", self.output)
+            shutil.rmtree(self.dir)
+
     def test_a_full_disk_ends_nothing(self):
         sign = self.path("full")
         disk = {"LD_PRELOAD": BAD_DISK, "DISK_IS_FULL": sign}

@@ -11,6 +11,9 @@ import random
 import shutil
 import subprocess
 import sys
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from stage_programs import ENVIRONMENT, FolderFixture, adamw, write_tensors
 
@@ -131,3 +134,88 @@ class ProgramFixture(FolderFixture):
         self.assertEqual(len(a), len(b))
         for x, y in zip(a, b):
             self.assertLessEqual(abs(x - y), tolerance * (1 + abs(y)))
+
+
+class RunFixture(ProgramFixture):
+    """Runs of FOUR ranks that would last for very long, and what becomes of them. Each test has a folder of its own."""
+
+    FOUR = (2, 2, 1, 2)
+
+    def setUp(self):
+        self.own = self.path(self.id().rsplit(".", 1)[1])
+        os.mkdir(self.own)
+        self.dir, self.csv, self.data = self.own + "/run", self.own + "/run.csv", self.path("tokens.bin")
+
+    def options(self, *more):
+        options = ["--data", self.data, "--shuffle", "--lr", 0.01, "--log", self.csv]
+        return [str(option) for option in (*options, *more)]
+
+    def start(self, *more, wait=True, steps=10**9, environment=()):
+        """A run in a process group of its own, once it is in its steps."""
+        if os.path.exists(self.csv):
+            os.remove(self.csv)
+        run = subprocess.Popen(
+            [self.program(self.FOUR) + "/launch", *self.options("--steps", steps, *more)],
+            env=ENVIRONMENT | dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.addCleanup(lambda: run.poll() is None and run.kill())
+        while wait and (not os.path.exists(self.csv) or len(self.log(self.csv)) < 3):
+            self.assertIsNone(run.poll())
+            time.sleep(0.05)
+        return run
+
+    def processes(self, run, name):
+        """Those below a run whose command begins with this name, in the order of ranks."""
+        found, above = [], [run.pid]
+        while above:
+            pid = above.pop()
+            try:
+                with open(f"/proc/{pid}/cmdline") as file:
+                    if os.path.basename(file.read().split("\0")[0]).startswith(name):
+                        found.append(pid)
+                with open(f"/proc/{pid}/task/{pid}/children") as file:
+                    above += [int(word) for word in file.read().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # it ended meanwhile
+        return sorted(found)
+
+    def ends(self, run, code):
+        self.output, self.errors = run.communicate(timeout=200)
+        self.assertEqual(run.returncode, code, self.output + self.errors)
+
+    def assertGone(self, pids):
+        for pid in pids:
+            while self.state(pid) not in ("", "Z"):
+                time.sleep(0.05)
+
+    def state(self, pid):
+        """R, S, T, Z … of Linux; empty where there is no such process."""
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+
+
+def run_at_once(case, jobs):
+    """As unittest.main, with several tests of one class at a time in the order of the file: most of them wait."""
+
+    def run(name):
+        result = unittest.TestResult()
+        case(name).run(result)
+        return name, [text for _, text in result.failures + result.errors]
+
+    names = sys.argv[4:] or [name for name in vars(case) if name.startswith("test")]
+    failed = 0
+    case.setUpClass()
+    case.program(case, case.FOUR)
+    with ThreadPoolExecutor(jobs) as pool:
+        for name, troubles in pool.map(run, names):
+            print(f"{name} ... {'FAILED' if troubles else 'ok'}", *troubles, sep="\n", flush=True)
+            failed += bool(troubles)
+    case.tearDownClass()
+    sys.exit(f"{failed} of {len(names)} failed" if failed else 0)

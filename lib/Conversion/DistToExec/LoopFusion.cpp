@@ -37,6 +37,7 @@ private:
   bool agree(exec::LoopsOp first, exec::LoopsOp second) const;
   bool isReadElsewhere(Value root, exec::LoopsOp first, exec::LoopsOp second) const;
   void hoist(Value buffer, Operation *before);
+  Value findInput(exec::LoopsOp first, exec::LoopsOp second, size_t input) const;
   void merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where);
 
   Block &block;
@@ -138,6 +139,24 @@ void Fusion::hoist(Value buffer, Operation *before) {
   op->moveBefore(before);
 }
 
+/// What `first` computes or reads of the buffer that `second` reads as `input`; null: nothing.
+Value Fusion::findInput(exec::LoopsOp first, exec::LoopsOp second, size_t input) const {
+  Place place = placeOf(second.getInputs()[input]);
+  auto isSame = [&](Value buffer, size_t i) {
+    Place other = placeOf(buffer);
+    return other.root == place.root && other.offset == place.offset &&
+           first.getStridesOf(i) == second.getStridesOf(input);
+  };
+  Block &body = first.getBody().front();
+  for (auto [i, output] : llvm::enumerate(first.getOutputs()))
+    if (isSame(output, first.getInputs().size() + i))
+      return body.getTerminator()->getOperand(i);
+  for (auto [i, other] : llvm::enumerate(first.getInputs()))
+    if (isSame(other, i))
+      return body.getArgument(i);
+  return {};
+}
+
 void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) {
   for (Value buffer : llvm::concat<Value>(first.getBuffers(), second.getBuffers()))
     hoist(buffer, where);
@@ -147,25 +166,11 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
   SmallVector<int64_t> inputStrides, outputStrides;
   Block &a = first.getBody().front(), &b = second.getBody().front();
   Operation *yieldA = a.getTerminator(), *yieldB = b.getTerminator();
-  size_t numA = first.getInputs().size();
-  for (size_t i = 0; i < numA; ++i)
+  for (size_t i = 0; i < first.getInputs().size(); ++i)
     llvm::append_range(inputStrides, first.getStridesOf(i));
   IRMapping map;
-  SmallVector<BlockArgument> added;
   for (auto [j, input] : llvm::enumerate(second.getInputs())) {
-    Place place = placeOf(input);
-    auto isSame = [&](Value buffer, size_t i) {
-      Place other = placeOf(buffer);
-      return other.root == place.root && other.offset == place.offset &&
-             first.getStridesOf(i) == second.getStridesOf(j);
-    };
-    Value known;
-    for (auto [i, output] : llvm::enumerate(first.getOutputs()))
-      if (!known && isSame(output, numA + i))
-        known = yieldA->getOperand(i);
-    for (auto [i, other] : llvm::enumerate(first.getInputs()))
-      if (!known && isSame(other, i))
-        known = a.getArgument(i);
+    Value known = findInput(first, second, j);
     if (!known) {
       inputs.push_back(input);
       llvm::append_range(inputStrides, second.getStridesOf(j));

@@ -23,6 +23,7 @@ public:
   mlir::FailureOr<llvm::SmallVector<mlir::Value>> scalarsOf(mlir::Operation *op, llvm::ArrayRef<int64_t> loops);
   /// Before values of 16 bits are rounded.
   mlir::FailureOr<llvm::SmallVector<mlir::Value>> wideScalarsOf(mlir::Operation *op, llvm::ArrayRef<int64_t> loops);
+  llvm::SmallVector<mlir::Value> computeScalars(mlir::Operation *op, llvm::ArrayRef<mlir::Value> operands);
   /// The scalar already in an output, for gradients that accumulate.
   mlir::Value readOutput(mlir::Value buffer) {
     return readBuffer(buffer, llvm::to_vector(llvm::seq<int64_t>(extents.size())));

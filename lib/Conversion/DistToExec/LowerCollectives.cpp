@@ -141,81 +141,115 @@ static LogicalResult lowerCoalesced(BodyLowering &lowering, dist::CoalescedAllTo
   return success();
 }
 
+namespace {
+/// A collective as a call between two buffers; by `type`, the code of the elements that it moves.
+struct CollectiveCall {
+  BodyLowering &lowering;
+  Operation *op;
+  Value from, to;
+
+  LogicalResult lower(dist::AllReduceOp reduce, int64_t type);
+  LogicalResult lower(dist::AllGatherOp gather);
+  LogicalResult lower(dist::ReduceScatterOp scatter, int64_t type);
+  LogicalResult lower(dist::ShardOp shard);
+  LogicalResult lower(dist::PermuteOp permute, int64_t type);
+  LogicalResult lower(dist::AllToAllOp exchange, int64_t type);
+
+private:
+  int64_t getCount() { return cast<MemRefType>(from.getType()).getNumElements(); }
+  LogicalResult call(StringRef function, ArrayRef<int64_t> axes, ArrayRef<exec::CallConstant> more);
+};
+} // namespace
+
+LogicalResult CollectiveCall::call(StringRef function, ArrayRef<int64_t> axes, ArrayRef<exec::CallConstant> more) {
+  Constants constants = {{"group", lowering.getGroups().indexOf(axes)}};
+  llvm::append_range(constants, more);
+  lowering.call(op->getLoc(), function, {from, to}, constants);
+  return success();
+}
+
+LogicalResult CollectiveCall::lower(dist::AllReduceOp reduce, int64_t type) {
+  return call("all_reduce", reduce.getAxes(),
+              {{"type", type}, {"kind", reduce.getKind()}, {"count", getCount()}, {"handle", kAtOnce}});
+}
+
+LogicalResult CollectiveCall::lower(dist::AllGatherOp gather) {
+  auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
+  std::optional<int64_t> moved = movedType(gather.getType(), inner);
+  if (!moved)
+    return refuseType(op);
+  return call(
+      "all_gather", gather.getAxes(),
+      {{"type", *moved}, {"outer", outer}, {"inner", inner}, {"mirrored", gather.getMirrored()}, {"handle", kAtOnce}});
+}
+
+LogicalResult CollectiveCall::lower(dist::ReduceScatterOp scatter, int64_t type) {
+  auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
+  return call("reduce_scatter", scatter.getAxes(),
+              {{"type", type},
+               {"kind", scatter.getKind()},
+               {"outer", outer},
+               {"inner", inner},
+               {"mirrored", scatter.getMirrored()},
+               {"handle", kAtOnce}});
+}
+
+LogicalResult CollectiveCall::lower(dist::ShardOp shard) {
+  auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
+  ArrayRef<int64_t> sources = shard.getSources().value_or(ArrayRef<int64_t>());
+  return call("shard", shard.getAxes(),
+              {{"element_bytes", elementBytes(from.getType())},
+               {"outer", outer},
+               {"inner", inner},
+               {"mirrored", shard.getMirrored()},
+               {"size", sources.size()},
+               {"sources", sources}});
+}
+
+LogicalResult CollectiveCall::lower(dist::PermuteOp permute, int64_t type) {
+  return call("permute", permute.getAxes(),
+              {{"type", type},
+               {"count", getCount()},
+               {"size", permute.getSources().size()},
+               {"sources", permute.getSources()},
+               {"handle", kAtOnce}});
+}
+
+LogicalResult CollectiveCall::lower(dist::AllToAllOp exchange, int64_t type) {
+  return call("all_to_all", exchange.getAxes(),
+              {{"type", type},
+               {"rank", shapeOf(from).size()},
+               {"extents", shapeOf(from)},
+               {"split_dim", exchange.getSplitDim()},
+               {"split_outer", exchange.getSplitOuter()},
+               {"concat_dim", exchange.getConcatDim()},
+               {"concat_outer", exchange.getConcatOuter()},
+               {"handle", kAtOnce}});
+}
+
 LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {
   handled = isa_and_nonnull<dist::DistDialect>(op->getDialect());
   if (!handled)
     return success();
   if (auto several = dyn_cast<dist::CoalescedAllToAllOp>(op))
     return lowerCoalesced(lowering, several);
-  Value from = lowering.rowMajorBufferOf(op->getOperand(0));
-  Value to = lowering.createResult(op->getResult(0));
-  auto call = [&](StringRef function, ArrayRef<int64_t> axes, ArrayRef<exec::CallConstant> more) {
-    Constants constants = {{"group", lowering.getGroups().indexOf(axes)}};
-    llvm::append_range(constants, more);
-    lowering.call(op->getLoc(), function, {from, to}, constants);
-    return success();
-  };
+  Value from = lowering.rowMajorBufferOf(op->getOperand(0)), to = lowering.createResult(op->getResult(0));
+  CollectiveCall call{lowering, op, from, to};
+  if (auto gather = dyn_cast<dist::AllGatherOp>(op))
+    return call.lower(gather);
+  if (auto shard = dyn_cast<dist::ShardOp>(op))
+    return call.lower(shard);
   int64_t single = 1;
-  std::optional<int64_t> known = movedType(op->getResult(0).getType(), single);
-  if (!known && !isa<dist::AllGatherOp, dist::ShardOp>(op))
+  std::optional<int64_t> type = movedType(op->getResult(0).getType(), single);
+  if (!type)
     return refuseType(op);
-  int64_t type = known.value_or(-1);
   if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
-    return call("all_reduce", reduce.getAxes(),
-                {{"type", type},
-                 {"kind", reduce.getKind()},
-                 {"count", cast<MemRefType>(from.getType()).getNumElements()},
-                 {"handle", kAtOnce}});
-  if (auto gather = dyn_cast<dist::AllGatherOp>(op)) {
-    auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
-    std::optional<int64_t> moved = movedType(op->getResult(0).getType(), inner);
-    if (!moved)
-      return refuseType(op);
-    return call("all_gather", gather.getAxes(),
-                {{"type", *moved},
-                 {"outer", outer},
-                 {"inner", inner},
-                 {"mirrored", gather.getMirrored()},
-                 {"handle", kAtOnce}});
-  }
-  if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
-    auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
-    return call("reduce_scatter", scatter.getAxes(),
-                {{"type", type},
-                 {"kind", scatter.getKind()},
-                 {"outer", outer},
-                 {"inner", inner},
-                 {"mirrored", scatter.getMirrored()},
-                 {"handle", kAtOnce}});
-  }
-  if (auto shard = dyn_cast<dist::ShardOp>(op)) {
-    auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
-    ArrayRef<int64_t> sources = shard.getSources().value_or(ArrayRef<int64_t>());
-    return call("shard", shard.getAxes(),
-                {{"element_bytes", elementBytes(from.getType())},
-                 {"outer", outer},
-                 {"inner", inner},
-                 {"mirrored", shard.getMirrored()},
-                 {"size", sources.size()},
-                 {"sources", sources}});
-  }
+    return call.lower(reduce, *type);
+  if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op))
+    return call.lower(scatter, *type);
   if (auto permute = dyn_cast<dist::PermuteOp>(op))
-    return call("permute", permute.getAxes(),
-                {{"type", type},
-                 {"count", cast<MemRefType>(from.getType()).getNumElements()},
-                 {"size", permute.getSources().size()},
-                 {"sources", permute.getSources()},
-                 {"handle", kAtOnce}});
-  if (auto exchange = dyn_cast<dist::AllToAllOp>(op)) {
-    return call("all_to_all", exchange.getAxes(),
-                {{"type", type},
-                 {"rank", shapeOf(from).size()},
-                 {"extents", shapeOf(from)},
-                 {"split_dim", exchange.getSplitDim()},
-                 {"split_outer", exchange.getSplitOuter()},
-                 {"concat_dim", exchange.getConcatDim()},
-                 {"concat_outer", exchange.getConcatOuter()},
-                 {"handle", kAtOnce}});
-  }
+    return call.lower(permute, *type);
+  if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
+    return call.lower(exchange, *type);
   return op->emitOpError("is not a collective that a device executes; run galvatron-insert-collectives first");
 }

@@ -179,11 +179,16 @@ FailureOr<SmallVector<Value>> LoopsBuilder::wideScalarsOf(Operation *op, ArrayRe
       return failure();
     operands.push_back(*scalar);
   }
+  return computeScalars(op, operands);
+}
+
+/// The results of `op` from one element of each operand.
+SmallVector<Value> LoopsBuilder::computeScalars(Operation *op, ArrayRef<Value> operands) {
   auto mul = [&](Value a, Value b) -> Value { return arith::MulFOp::create(builder, loc, a, b); };
-  return TypeSwitch<Operation *, FailureOr<SmallVector<Value>>>(op)
+  return TypeSwitch<Operation *, SmallVector<Value>>(op)
       .Case([&](graph::SumOp) {
         Value total = operands.front();
-        for (Value operand : ArrayRef(operands).drop_front())
+        for (Value operand : operands.drop_front())
           total = arith::AddFOp::create(builder, loc, total, operand);
         return SmallVector<Value>{total};
       })
@@ -201,16 +206,15 @@ FailureOr<SmallVector<Value>> LoopsBuilder::wideScalarsOf(Operation *op, ArrayRe
         return SmallVector<Value>{mul(mul(dy, up), activationDerivative(gated.getKind(), gate)),
                                   mul(dy, activation(gated.getKind(), gate))};
       })
-      .Case<arith::ExtFOp, arith::TruncFOp>([&](Operation *conversion) -> FailureOr<SmallVector<Value>> {
+      .Case<arith::ExtFOp, arith::TruncFOp>([&](Operation *conversion) {
         Type type = computeType(getElementTypeOrSelf(conversion->getResult(0).getType()));
         if (type == operands[0].getType())
-          return operands;
+          return SmallVector<Value>(operands);
         return SmallVector<Value>{
             builder.create(loc, conversion->getName().getIdentifier(), operands, type)->getResult(0)};
       })
-      .Default([&](Operation *arithmetic) -> FailureOr<SmallVector<Value>> {
-        if (isa<graph::GraphDialect>(arithmetic->getDialect()))
-          return arithmetic->emitOpError("is elementwise, but LowerElementwise.cpp does not say its scalars");
+      .Default([&](Operation *arithmetic) {
+        assert(!isa<graph::GraphDialect>(arithmetic->getDialect()) && "its scalars stand above");
         SmallVector<Type> types;
         for (Type type : arithmetic->getResultTypes())
           types.push_back(computeType(getElementTypeOrSelf(type)));

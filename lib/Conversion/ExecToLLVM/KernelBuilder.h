@@ -60,7 +60,19 @@ private:
   mlir::Value fromStored(mlir::Value stored, mlir::Type element);
   void cloneScalar(mlir::Operation &scalar, mlir::IRMapping &map);
 
+  /// Which row a thread begins with, and what it has of every row; null values: all threads do.
+  struct RowPlace {
+    mlir::Value block, row, isRow;
+    llvm::SmallVector<mlir::Value> columns, isInside; // of each of its runs: the first element, whether the row has it
+  };
+
   void chooseRowShape();
+  LaunchShape startRows(llvm::StringRef name, int64_t rows);
+  mlir::Value widen(mlir::Value value);
+  RowPlace placeThread(int64_t rows);
+  mlir::Block *enterRowLoop(mlir::Value &row, llvm::MutableArrayRef<mlir::Value> sums);
+  void leaveRowLoop(mlir::Block *loop, mlir::Value row, llvm::MutableArrayRef<mlir::Value> sums,
+                    llvm::ArrayRef<mlir::IRMapping> elements, int64_t rows, int64_t blocks);
   /// Computes with the elements that this thread holds; row sums through the block.
   void computeRow(llvm::MutableArrayRef<mlir::IRMapping> elements, llvm::ArrayRef<mlir::Value> isInside);
   void loadRow(llvm::MutableArrayRef<mlir::IRMapping> elements, llvm::SmallVector<mlir::Value> counters,

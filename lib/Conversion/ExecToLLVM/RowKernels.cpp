@@ -196,13 +196,9 @@ void KernelBuilder::storeRow(MutableArrayRef<IRMapping> elements, SmallVector<Va
   });
 }
 
-LaunchShape KernelBuilder::buildRows(StringRef name) {
-  chooseRun();
-  chooseRowShape();
-  int64_t rows = 1, numSums = op.getColumnSums();
-  ArrayRef<int64_t> outer = ArrayRef(nest.extents).drop_back();
-  for (int64_t extent : outer)
-    rows *= extent;
+/// Launch and function; `indexType` and `shared` follow.
+LaunchShape KernelBuilder::startRows(StringRef name, int64_t rows) {
+  int64_t numSums = op.getColumnSums();
   LaunchShape shape{static_cast<int64_t>(llvm::divideCeil(rows, blockRows)), rowThreads * blockRows};
   for (Value sum : op.getOutputs().take_back(numSums))
     shape.blocks = cast<MemRefType>(sum.getType()).getDimSize(0);
@@ -219,80 +215,106 @@ LaunchShape KernelBuilder::buildRows(StringRef name) {
                                     /*isConstant=*/false, LLVM::Linkage::Internal, (name + "_shared").str(),
                                     Attribute(), /*alignment=*/16, kSharedMemory);
   }
-  Type word = builder.getI32Type(), f32 = builder.getF32Type();
-  auto wide = [&](Value value) -> Value {
-    return indexType.getWidth() == 32 ? value : arith::ExtUIOp::create(builder, loc, indexType, value).getResult();
-  };
+  return shape;
+}
+
+Value KernelBuilder::widen(Value value) {
+  return indexType.getWidth() == 32 ? value : arith::ExtUIOp::create(builder, loc, indexType, value).getResult();
+}
+
+KernelBuilder::RowPlace KernelBuilder::placeThread(int64_t rows) {
+  Type word = builder.getI32Type();
   threadNumber = special("llvm.nvvm.read.ptx.sreg.tid.x");
-  Value block = wide(special("llvm.nvvm.read.ptx.sreg.ctaid.x")), row = block, inRow = threadNumber, isRow;
+  RowPlace place;
+  place.block = widen(special("llvm.nvvm.read.ptx.sreg.ctaid.x"));
+  place.row = place.block;
+  Value inRow = threadNumber;
   if (blockRows > 1) {
     inRow = arith::AndIOp::create(builder, loc, threadNumber, constant(word, rowThreads - 1));
     Value number = arith::DivUIOp::create(builder, loc, threadNumber, constant(word, rowThreads));
-    Value first = arith::MulIOp::create(builder, loc, row, constant(indexType, blockRows));
-    row = arith::AddIOp::create(builder, loc, first, wide(number));
+    Value first = arith::MulIOp::create(builder, loc, place.row, constant(indexType, blockRows));
+    place.row = arith::AddIOp::create(builder, loc, first, widen(number));
     if (rows % blockRows) {
-      isRow = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, row, constant(indexType, rows));
-      row = arith::MinUIOp::create(builder, loc, row, constant(indexType, rows - 1));
+      place.isRow =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, place.row, constant(indexType, rows));
+      place.row = arith::MinUIOp::create(builder, loc, place.row, constant(indexType, rows - 1));
     }
   }
-  SmallVector<Value> columns, isInside;
   for (int64_t r = 0; r < threadRuns; ++r) {
     Value number = inRow;
     if (r)
       number = arith::AddIOp::create(builder, loc, inRow, constant(word, r * rowThreads));
-    isInside.push_back({});
+    place.isInside.push_back({});
     if ((r + 1) * rowThreads > rowRuns) {
-      isInside.back() = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, number, constant(word, rowRuns));
+      place.isInside.back() =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, number, constant(word, rowRuns));
       number = arith::MinUIOp::create(builder, loc, number, constant(word, rowRuns - 1));
     }
-    columns.push_back(wide(arith::MulIOp::create(builder, loc, number, constant(word, run))));
+    place.columns.push_back(widen(arith::MulIOp::create(builder, loc, number, constant(word, run))));
   }
-  // With sums over rows: row, row + blocks, row + 2·blocks, …; the loop carries one sum for each element.
-  Block *loop = nullptr;
-  int64_t numElements = threadRuns * run;
-  SmallVector<Value> sums(numSums * numElements);
-  if (numSums) {
-    SmallVector<Value> start = {row};
-    start.append(sums.size(), arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(0)));
-    Block *before = builder.getInsertionBlock();
-    Region &region = function.getBody();
-    loop = builder.createBlock(&region, region.end());
-    row = loop->addArgument(indexType, loc);
-    for (Value &sum : sums)
-      sum = loop->addArgument(f32, loc);
-    builder.setInsertionPointToEnd(before);
-    LLVM::BrOp::create(builder, loc, start, loop);
-    builder.setInsertionPointToStart(loop);
-  }
-  SmallVector<Value> counters = countersOf(row, outer);
-  counters.push_back({});
-  SmallVector<IRMapping> elements(numElements);
-  loadRow(elements, counters, columns);
-  computeRow(elements, isInside);
+  return place;
+}
+
+/// A block's rows: row, row + blocks, row + 2·blocks, …; the loop carries one sum for each element, from 0 on.
+Block *KernelBuilder::enterRowLoop(Value &row, MutableArrayRef<Value> sums) {
+  SmallVector<Value> start = {row};
+  start.append(sums.size(), arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(0)));
+  Block *before = builder.getInsertionBlock();
+  Region &region = function.getBody();
+  Block *loop = builder.createBlock(&region, region.end());
+  row = loop->addArgument(indexType, loc);
+  for (Value &sum : sums)
+    sum = loop->addArgument(builder.getF32Type(), loc);
+  builder.setInsertionPointToEnd(before);
+  LLVM::BrOp::create(builder, loc, start, loop);
+  builder.setInsertionPointToStart(loop);
+  return loop;
+}
+
+/// Adds the row's terms to `sums`, and goes on with the block's next row, if there is one, else after the loop.
+void KernelBuilder::leaveRowLoop(Block *loop, Value row, MutableArrayRef<Value> sums, ArrayRef<IRMapping> elements,
+                                 int64_t rows, int64_t blocks) {
+  Operation *yield = op.getBody().front().getTerminator();
+  for (int64_t sum = 0; sum < op.getColumnSums(); ++sum)
+    for (auto [e, element] : llvm::enumerate(elements)) {
+      Value &total = sums[sum * elements.size() + e];
+      Value term = element.lookupOrDefault(yield->getOperand(op.getFirstColumnSum() + sum));
+      total = arith::AddFOp::create(builder, loc, total, term);
+    }
   if (shared)
-    shared.setGlobalTypeAttr(TypeAttr::get(LLVM::LLVMArrayType::get(f32, numShared)));
-  storeRow(elements, counters, columns, isInside, isRow);
-  if (numSums) {
-    Operation *yield = op.getBody().front().getTerminator();
-    for (int64_t sum = 0; sum < numSums; ++sum)
-      for (int64_t e = 0; e < numElements; ++e) {
-        Value &total = sums[sum * numElements + e];
-        Value term = elements[e].lookupOrDefault(yield->getOperand(op.getFirstColumnSum() + sum));
-        total = arith::AddFOp::create(builder, loc, total, term);
-      }
-    if (shared)
-      barrier(); // everyone has read what the next row writes
-    SmallVector<Value> next = {arith::AddIOp::create(builder, loc, row, constant(indexType, shape.blocks))};
-    Value isMore =
-        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, next.front(), constant(indexType, rows));
-    llvm::append_range(next, sums);
-    Block *last = builder.getInsertionBlock();
-    Region &region = function.getBody();
-    Block *exit = builder.createBlock(&region, region.end());
-    builder.setInsertionPointToEnd(last);
-    LLVM::CondBrOp::create(builder, loc, isMore, loop, next, exit, ValueRange{});
-    builder.setInsertionPointToStart(exit);
-    storeColumnSums(sums, block, columns, isInside);
+    barrier(); // everyone has read what the next row writes
+  SmallVector<Value> next = {arith::AddIOp::create(builder, loc, row, constant(indexType, blocks))};
+  Value isMore =
+      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, next.front(), constant(indexType, rows));
+  llvm::append_range(next, sums);
+  Block *last = builder.getInsertionBlock();
+  Region &region = function.getBody();
+  Block *exit = builder.createBlock(&region, region.end());
+  builder.setInsertionPointToEnd(last);
+  LLVM::CondBrOp::create(builder, loc, isMore, loop, next, exit, ValueRange{});
+  builder.setInsertionPointToStart(exit);
+}
+
+LaunchShape KernelBuilder::buildRows(StringRef name) {
+  chooseRun();
+  chooseRowShape();
+  ArrayRef<int64_t> outer = ArrayRef(nest.extents).drop_back();
+  int64_t rows = llvm::product_of(outer);
+  LaunchShape shape = startRows(name, rows);
+  RowPlace place = placeThread(rows);
+  SmallVector<IRMapping> elements(threadRuns * run);
+  SmallVector<Value> sums(op.getColumnSums() * elements.size());
+  Block *loop = sums.empty() ? nullptr : enterRowLoop(place.row, sums);
+  SmallVector<Value> counters = countersOf(place.row, outer);
+  counters.push_back({});
+  loadRow(elements, counters, place.columns);
+  computeRow(elements, place.isInside);
+  if (shared)
+    shared.setGlobalTypeAttr(TypeAttr::get(LLVM::LLVMArrayType::get(builder.getF32Type(), numShared)));
+  storeRow(elements, counters, place.columns, place.isInside, place.isRow);
+  if (loop) {
+    leaveRowLoop(loop, place.row, sums, elements, rows, shape.blocks);
+    storeColumnSums(sums, place.block, place.columns, place.isInside);
   }
   LLVM::ReturnOp::create(builder, loc, ValueRange{});
   return shape;

@@ -8,7 +8,6 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringMap.h"
-#include "llvm/ADT/StringSet.h"
 
 namespace galvatron::importer {
 
@@ -154,7 +153,6 @@ private:
   mlir::OwningOpRef<mlir::ModuleOp> theModule;
   RuleTable rules;
   llvm::StringMap<int64_t> dropouts; // per module path
-  llvm::StringSet<> parameterNames;
   /// What `moveLabels` made, or null.
   mlir::Value movedLabels;
 };

@@ -118,6 +118,17 @@ void Reader::runBlock(const jit::Block *block, Frame &frame) {
     runNode(node, frame);
 }
 
+void Reader::runConstant(const jit::Node *node, Frame &frame) {
+  auto value = jit::toIValue(node->output());
+  if (!value)
+    return;
+  try {
+    frame[node->output()] = constant(*value);
+  } catch (const ImportError &error) {
+    throw ImportError("a constant in " + sourceOf(node, frame.path).describe() + ": " + error.what());
+  }
+}
+
 void Reader::runNode(const jit::Node *node, Frame &frame) {
   auto inputs = [&](size_t from = 0) {
     List values;
@@ -136,14 +147,7 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
   };
   switch (node->kind()) {
   case c10::prim::Constant:
-    if (auto value = jit::toIValue(node->output())) {
-      try {
-        frame[node->output()] = constant(*value);
-      } catch (const ImportError &error) {
-        throw ImportError("a constant in " + sourceOf(node, frame.path).describe() + ": " + error.what());
-      }
-    }
-    return;
+    return runConstant(node, frame);
   case c10::prim::GetAttr:
     return getAttribute(node, frame);
   case c10::prim::CallMethod: {

@@ -54,6 +54,7 @@ private:
   const Submodule &moduleOf(const torch::jit::Value *value, const Frame &frame) const;
   void runBlock(const torch::jit::Block *block, Frame &frame);
   void runNode(const torch::jit::Node *node, Frame &frame);
+  void runConstant(const torch::jit::Node *node, Frame &frame);
   void runOperator(const torch::jit::Node *node, Frame &frame);
   void getAttribute(const torch::jit::Node *node, Frame &frame);
   void runIf(const torch::jit::Node *node, Frame &frame);

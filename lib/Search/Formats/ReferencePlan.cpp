@@ -116,96 +116,155 @@ int zeroLevel(int defaultLevel, bool zero3, const PlannedLayer &layer) {
 }
 } // namespace
 
-Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
-  JsonReader reader(json, "plan");
+namespace {
+/// What a plan in the reference's format says, key by key.
+class ReferenceReader {
+public:
+  ReferenceReader(const Json &json, const PlanTarget &target);
+  Result<Plan> read();
+
+private:
+  void readLists();
+  void readWhole();
+  void readSchedule();
+  void readZero();
+  Strategy strategyOf(const Layer &layer, std::size_t block) const;
+  Result<PlannedLayer> planLayer(const Layer &layer, std::size_t block) const;
+
+  JsonReader reader;
+  const PlanTarget &target;
   Plan plan;
+  std::size_t layers = 0; ///< blocks of the model, or of the plan where no model is known
+  Lists lists;
+  std::vector<int> stages; ///< of every block
+  int level = 0;           ///< of ZeRO, where a layer does not say 3
+  int vtp = 1, vcp = 1;    ///< of both ends
+  bool vsp = false, endsZero3 = false;
+  int reduction = 0;
+};
+} // namespace
+
+ReferenceReader::ReferenceReader(const Json &json, const PlanTarget &target) : reader(json, "plan"), target(target) {
   plan.canSayPad = false;
-  std::size_t layers = 0;
   for (const Layer &layer : target.layers)
     layers += layer.role == LayerRole::Block;
-  Lists lists;
-  const int kMost = kMostOfAnything;
+}
+
+void ReferenceReader::readLists() {
   if (!reader.has("tp_sizes_enc"))
     reader.fail("lacks the key 'tp_sizes_enc'");
-  lists.degree = readList(reader, "tp_sizes_enc", layers, "layer", 1, kMost, 1);
+  lists.degree = readList(reader, "tp_sizes_enc", layers, "layer", 1, kMostOfAnything, 1);
   if (!layers)
     layers = lists.degree.size();
   lists.sp = readList(reader, "use_sp", layers, "layer", 0, 1, 0);
   lists.zero3 = readList(reader, "dp_types_enc", layers, "layer", 0, 1, 0);
   lists.recompute = readList(reader, "checkpoint", layers, "layer", 0, 1, 0);
-  lists.cp = readList(reader, "cp_sizes_enc", layers, "layer", 1, kMost, 1);
-  lists.ep = readList(reader, "ep_sizes_enc", layers, "layer", 1, kMost, 1);
-  lists.etp = readList(reader, "tp_of_ep_sizes_enc", layers, "layer", 1, kMost, 1);
+  lists.cp = readList(reader, "cp_sizes_enc", layers, "layer", 1, kMostOfAnything, 1);
+  lists.ep = readList(reader, "ep_sizes_enc", layers, "layer", 1, kMostOfAnything, 1);
+  lists.etp = readList(reader, "tp_of_ep_sizes_enc", layers, "layer", 1, kMostOfAnything, 1);
   lists.consecutive = readList(reader, "tp_consecutive_flags", layers, "layer", 0, 1, 1);
+}
 
-  auto degreeOf = [&](const char *key) { return int(reader.integer(key, 1, 1, kMost)); };
-  plan.pipeline = int(reader.integer("pp_deg", {}, 1, kMost));
-  std::vector<int> stages = layerStages(reader, layers, std::max(1, plan.pipeline));
-  plan.ranks = reader.integer("world_size", target.impliedRanks(), 1, kMost);
+/// What holds for the whole plan, and for both ends.
+void ReferenceReader::readWhole() {
+  auto degreeOf = [&](const char *key) { return int(reader.integer(key, 1, 1, kMostOfAnything)); };
+  plan.pipeline = int(reader.integer("pp_deg", {}, 1, kMostOfAnything));
+  stages = layerStages(reader, layers, std::max(1, plan.pipeline));
+  plan.ranks = reader.integer("world_size", target.impliedRanks(), 1, kMostOfAnything);
   expectTargetRanks(reader, "world_size", plan.ranks, target);
-  plan.globalBatch = reader.integer("global_bsz", target.impliedGlobalBatch(), 1, kMost);
+  plan.globalBatch = reader.integer("global_bsz", target.impliedGlobalBatch(), 1, kMostOfAnything);
   expectTargetBatch(reader, "global_bsz", plan.globalBatch, target);
   plan.microBatches = degreeOf("chunks");
+  readSchedule();
+  readZero();
+  vtp = degreeOf("vtp");
+  vcp = degreeOf("vcp");
+  vsp = reader.toggle("vsp", false);
+  reduction = reductionOf(reader);
+  for (const char *key : {"embed_sdp", "vocab_sdp"})
+    endsZero3 |= reader.toggle(key, false);
+}
+
+void ReferenceReader::readSchedule() {
   std::string type = reader.text("pipeline_type", "gpipe");
   if (type == "gpipe" || type == "pipedream_flush")
     plan.schedule = *parseSchedule(type);
   else
     reader.fail("key 'pipeline_type' expects gpipe or pipedream_flush, but got '" + type + "'");
+}
+
+void ReferenceReader::readZero() {
   std::string dpType = reader.text("default_dp_type", "ddp");
-  int level = dpType == "ddp" ? 0 : dpType == "zero2" ? 2 : dpType == "zero3" ? 3 : -1;
+  level = dpType == "ddp" ? 0 : dpType == "zero2" ? 2 : dpType == "zero3" ? 3 : -1;
   if (level == 3 && target.asSearched)
     level = 2;
   if (level < 0)
     reader.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + dpType + "'");
-  int vtp = degreeOf("vtp"), vcp = degreeOf("vcp");
-  bool vsp = reader.toggle("vsp", false);
-  int reduction = reductionOf(reader);
-  bool endsZero3 = false;
-  for (const char *key : {"embed_sdp", "vocab_sdp"})
-    endsZero3 |= reader.toggle(key, false);
+}
+
+/// Of the `block`-th block, or of an end; ZeRO and reductions follow from dp.
+Strategy ReferenceReader::strategyOf(const Layer &layer, std::size_t block) const {
+  Strategy s;
+  bool isBlock = layer.role == LayerRole::Block;
+  int size = isBlock ? lists.degree[block] : vtp;
+  (isBlock ? lists.sp[block] : int(vsp)) ? s.ulysses = size : s.tp = size;
+  s.cp = isBlock ? lists.cp[block] : vcp;
+  s.ep = isBlock ? lists.ep[block] : 1;
+  s.recompute = isBlock && lists.recompute[block];
+  s.strided = isBlock && s.tp > 1 && !lists.consecutive[block];
+  return s;
+}
+
+Result<PlannedLayer> ReferenceReader::planLayer(const Layer &layer, std::size_t block) const {
+  if (!layer.block.empty())
+    return Error{"plan in the reference's format has whole layers, but this program has '" + layer.path +
+                 "', half of '" + layer.block + "'; start from the model as it was imported"};
+  PlannedLayer planned{layer.path, layer.layerType, layer.role, strategyOf(layer, block), 1, 0};
+  Strategy &s = planned.strategy;
+  bool isBlock = layer.role == LayerRole::Block;
+  if (isBlock && lists.etp[block] != 1 && lists.etp[block] != s.tp)
+    return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) + ", but layer " +
+                 number(std::int64_t(block)) + " has " + number(lists.etp[block])};
+  std::int64_t stageRanks = plan.ranksPerStage(), model = s.modelRanks();
+  if (model > stageRanks || stageRanks % model)
+    return Error{"plan key '" +
+                 std::string(s.cp > 1  ? (isBlock ? "cp_sizes_enc" : "vcp")
+                             : isBlock ? "tp_sizes_enc"
+                                       : "vtp") +
+                 "' expects degrees that divide the stage's " + number(stageRanks) +
+                 " ranks (world_size / pp_deg), but " +
+                 (isBlock ? "layer " + number(std::int64_t(block)) : "'" + layer.path + "'") + " has " + number(model) +
+                 "; lower the degree or pp_deg"};
+  planned.dp = int(stageRanks / model);
+  s.zero = zeroLevel(level, isBlock ? lists.zero3[block] : endsZero3, planned);
+  s.reduceEveryMicroBatch = s.shardRanks(planned.dp) > 1 ? reduction : 0;
+  planned.stage = layer.role == LayerRole::Embedding ? 0
+                  : layer.role == LayerRole::Head    ? plan.pipeline - 1
+                                                     : stages[block];
+  return planned;
+}
+
+Result<Plan> ReferenceReader::read() {
+  readLists();
+  readWhole();
   if (auto error = reader.finish())
     return *error;
   if (plan.ranks % plan.pipeline)
     return Error{"plan key 'pp_deg' expects a divisor of the " + number(plan.ranks) + " ranks, but got " +
                  number(plan.pipeline)};
-
   std::size_t block = 0;
   for (const Layer &layer : layersOf(target, layers)) {
-    if (!layer.block.empty())
-      return Error{"plan in the reference's format has whole layers, but this program has '" + layer.path +
-                   "', half of '" + layer.block + "'; start from the model as it was imported"};
-    PlannedLayer planned{layer.path, layer.layerType, layer.role, {}, 1, 0};
-    Strategy &s = planned.strategy;
-    bool isBlock = layer.role == LayerRole::Block;
-    int size = isBlock ? lists.degree[block] : vtp;
-    (isBlock ? lists.sp[block] : int(vsp)) ? s.ulysses = size : s.tp = size;
-    s.cp = isBlock ? lists.cp[block] : vcp;
-    s.ep = isBlock ? lists.ep[block] : 1;
-    s.recompute = isBlock && lists.recompute[block];
-    s.strided = isBlock && s.tp > 1 && !lists.consecutive[block];
-    if (isBlock && lists.etp[block] != 1 && lists.etp[block] != s.tp)
-      return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) + ", but layer " +
-                   number(std::int64_t(block)) + " has " + number(lists.etp[block])};
-    std::int64_t stageRanks = plan.ranksPerStage(), model = s.modelRanks();
-    if (model > stageRanks || stageRanks % model)
-      return Error{"plan key '" +
-                   std::string(s.cp > 1  ? (isBlock ? "cp_sizes_enc" : "vcp")
-                               : isBlock ? "tp_sizes_enc"
-                                         : "vtp") +
-                   "' expects degrees that divide the stage's " + number(stageRanks) +
-                   " ranks (world_size / pp_deg), but " +
-                   (isBlock ? "layer " + number(std::int64_t(block)) : "'" + layer.path + "'") + " has " +
-                   number(model) + "; lower the degree or pp_deg"};
-    planned.dp = int(stageRanks / model);
-    s.zero = zeroLevel(level, isBlock ? lists.zero3[block] : endsZero3, planned);
-    s.reduceEveryMicroBatch = s.shardRanks(planned.dp) > 1 ? reduction : 0;
-    planned.stage = layer.role == LayerRole::Embedding ? 0
-                    : layer.role == LayerRole::Head    ? plan.pipeline - 1
-                                                       : stages[block];
-    block += isBlock;
-    plan.layers.push_back(std::move(planned));
+    Result<PlannedLayer> planned = planLayer(layer, block);
+    if (!planned)
+      return planned.error();
+    block += layer.role == LayerRole::Block;
+    plan.layers.push_back(std::move(*planned));
   }
-  return plan;
+  return std::move(plan);
+}
+
+Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
+  return ReferenceReader(json, target).read();
 }
 
 namespace {
@@ -227,61 +286,83 @@ Result<const PlannedLayer *> onlyEnd(const Plan &plan) {
 }
 } // namespace
 
-Result<std::string> writeReferencePlan(const Plan &plan) {
-  if (plan.schedule != Schedule::GPipe && plan.schedule != Schedule::OneFOneB)
-    return Error{"the reference's format has no schedule '" + std::string(scheduleName(plan.schedule)) +
-                 "'; write this project's format"};
-  Result<const PlannedLayer *> end = onlyEnd(plan);
-  if (!end)
-    return end.error();
-  std::string degree, consecutive, zero3, sp, checkpoint, cp, ep, division;
-  auto add = [](std::string &list, std::int64_t value) { list += (list.empty() ? "" : ",") + number(value); };
-  std::vector<int> layersOf(plan.pipeline, 0);
-  int level = 0;
-  std::optional<int> reduction;
-  bool anyCp = false, anyEp = false, mixed = false;
-  for (const PlannedLayer &layer : plan.layers) {
-    const Strategy &s = layer.strategy;
-    bool sharded = s.shardRanks(layer.dp) > 1;
-    if (!layer.block.empty())
-      return Error{"the reference's format has one strategy for a layer, but the plan has one for '" + layer.path +
-                   "', half of '" + layer.block + "'; write this project's format"};
-    if (sharded && s.zero != 3) {
-      mixed |= level && s.zero != level;
-      level = std::max(level, s.zero);
-    }
-    if (sharded && reduction.value_or(s.reduceEveryMicroBatch) != s.reduceEveryMicroBatch)
-      return Error{"the reference's format has one async_grad_reduce for all layers, but '" + layer.path +
-                   "' has another reduce_every_micro_batch than the layers before; write this project's format"};
-    if (sharded)
-      reduction = s.reduceEveryMicroBatch;
-    if (s.tp > 1 && s.ulysses > 1)
-      return Error{"the reference's format has tp or ulysses in a layer, but '" + layer.path +
-                   "' has both; write this project's format"};
-    if (s.keepGathered)
-      return Error{"the reference's format has no word for keep_gathered, which '" + layer.path +
-                   "' has; write this project's format"};
-    bool end = layer.role != LayerRole::Block;
-    int wanted = layer.role == LayerRole::Embedding ? 0 : plan.pipeline - 1;
-    if (end && layer.stage != wanted)
-      return Error{"the reference's format puts '" + layer.path + "' on stage " + number(wanted) +
-                   ", but the plan on " + number(layer.stage) + "; write this project's format"};
-    if (end)
-      continue;
-    ++layersOf[layer.stage];
-    add(degree, std::max(s.tp, s.ulysses));
-    add(consecutive, !s.strided);
-    add(zero3, sharded && s.zero == 3);
-    add(sp, s.ulysses > 1);
-    add(checkpoint, s.recompute);
-    add(cp, s.cp);
-    add(ep, s.ep);
-    anyCp |= s.cp > 1;
-    anyEp |= s.ep > 1;
+namespace {
+/// A plan as lists with one entry a block.
+class ReferenceWriter {
+public:
+  explicit ReferenceWriter(const Plan &plan) : plan(plan), layersOf(plan.pipeline, 0) {}
+  Result<std::string> write();
+
+private:
+  std::optional<Error> check(const PlannedLayer &layer) const;
+  std::optional<Error> readShards(const PlannedLayer &layer);
+  void addBlock(const PlannedLayer &layer);
+  nlohmann::ordered_json makeJson(const PlannedLayer *ends) const;
+
+  const Plan &plan;
+  std::vector<int> layersOf; ///< blocks of every stage
+  std::string degree, consecutive, zero3, sp, checkpoint, cp, ep;
+  bool hasCp = false, hasEp = false;
+  int level = 0; ///< of ZeRO, of all layers that are not zero3
+  bool isMixed = false;
+  std::optional<int> reduction; ///< of all layers with gradients to reduce
+};
+
+void add(std::string &list, std::int64_t value) { list += (list.empty() ? "" : ",") + number(value); }
+} // namespace
+
+/// What the format cannot say of one layer.
+std::optional<Error> ReferenceWriter::check(const PlannedLayer &layer) const {
+  const Strategy &s = layer.strategy;
+  if (s.tp > 1 && s.ulysses > 1)
+    return Error{"the reference's format has tp or ulysses in a layer, but '" + layer.path +
+                 "' has both; write this project's format"};
+  if (s.keepGathered)
+    return Error{"the reference's format has no word for keep_gathered, which '" + layer.path +
+                 "' has; write this project's format"};
+  int wanted = layer.role == LayerRole::Embedding ? 0 : plan.pipeline - 1;
+  if (layer.role != LayerRole::Block && layer.stage != wanted)
+    return Error{"the reference's format puts '" + layer.path + "' on stage " + number(wanted) + ", but the plan on " +
+                 number(layer.stage) + "; write this project's format"};
+  return std::nullopt;
+}
+
+/// What all layers that share gradients must say alike.
+std::optional<Error> ReferenceWriter::readShards(const PlannedLayer &layer) {
+  const Strategy &s = layer.strategy;
+  if (!layer.block.empty())
+    return Error{"the reference's format has one strategy for a layer, but the plan has one for '" + layer.path +
+                 "', half of '" + layer.block + "'; write this project's format"};
+  if (s.shardRanks(layer.dp) == 1)
+    return std::nullopt;
+  if (s.zero != 3) {
+    isMixed |= level && s.zero != level;
+    level = std::max(level, s.zero);
   }
-  if (level == 1 || mixed)
-    return Error{"the reference's format has ddp or zero2 for all layers that are not zero3; "
-                 "write this project's format"};
+  if (reduction.value_or(s.reduceEveryMicroBatch) != s.reduceEveryMicroBatch)
+    return Error{"the reference's format has one async_grad_reduce for all layers, but '" + layer.path +
+                 "' has another reduce_every_micro_batch than the layers before; write this project's format"};
+  reduction = s.reduceEveryMicroBatch;
+  return std::nullopt;
+}
+
+void ReferenceWriter::addBlock(const PlannedLayer &layer) {
+  const Strategy &s = layer.strategy;
+  ++layersOf[layer.stage];
+  add(degree, std::max(s.tp, s.ulysses));
+  add(consecutive, !s.strided);
+  add(zero3, s.shardRanks(layer.dp) > 1 && s.zero == 3);
+  add(sp, s.ulysses > 1);
+  add(checkpoint, s.recompute);
+  add(cp, s.cp);
+  add(ep, s.ep);
+  hasCp |= s.cp > 1;
+  hasEp |= s.ep > 1;
+}
+
+/// `ends`: what embedding and head have; null where the plan has neither.
+nlohmann::ordered_json ReferenceWriter::makeJson(const PlannedLayer *ends) const {
+  std::string division;
   for (int count : layersOf)
     add(division, count);
   nlohmann::ordered_json json = {{"pp_deg", plan.pipeline},
@@ -296,19 +377,41 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
                                  {"pp_division", division},
                                  {"pipeline_type", plan.schedule == Schedule::GPipe ? "gpipe" : "pipedream_flush"},
                                  {"default_dp_type", level ? "zero2" : "ddp"}};
-  const PlannedLayer *ends = *end;
   json["vtp"] = ends ? std::max(ends->strategy.tp, ends->strategy.ulysses) : 1;
   json["vsp"] = ends && ends->strategy.ulysses > 1 ? 1 : 0;
   json["embed_sdp"] = ends && ends->strategy.zero == 3 ? 1 : 0;
   if (reduction.value_or(0))
     json["async_grad_reduce"] = *reduction == 1;
-  if (anyCp)
+  if (hasCp)
     json["cp_sizes_enc"] = cp;
   if (ends && ends->strategy.cp > 1)
     json["vcp"] = ends->strategy.cp;
-  if (anyEp)
+  if (hasEp)
     json["ep_sizes_enc"] = ep;
-  return json.dump(4) + "\n";
+  return json;
 }
+
+Result<std::string> ReferenceWriter::write() {
+  if (plan.schedule != Schedule::GPipe && plan.schedule != Schedule::OneFOneB)
+    return Error{"the reference's format has no schedule '" + std::string(scheduleName(plan.schedule)) +
+                 "'; write this project's format"};
+  Result<const PlannedLayer *> ends = onlyEnd(plan);
+  if (!ends)
+    return ends.error();
+  for (const PlannedLayer &layer : plan.layers) {
+    if (auto error = readShards(layer))
+      return *error;
+    if (auto error = check(layer))
+      return *error;
+    if (layer.role == LayerRole::Block)
+      addBlock(layer);
+  }
+  if (level == 1 || isMixed)
+    return Error{"the reference's format has ddp or zero2 for all layers that are not zero3; "
+                 "write this project's format"};
+  return makeJson(*ends).dump(4) + "\n";
+}
+
+Result<std::string> writeReferencePlan(const Plan &plan) { return ReferenceWriter(plan).write(); }
 
 } // namespace galvatron::search

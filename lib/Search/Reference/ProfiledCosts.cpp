@@ -39,6 +39,38 @@ Result<bool> ProfiledCosts::measured(const CostQuery &query) const {
   return true;
 }
 
+namespace {
+/// What was measured of one layer.
+struct Measured {
+  double parameters = 0; ///< elements, whole
+  double forwardSeconds = 0;
+  double savedMB = 0; ///< of one sample and all positions
+};
+
+Result<Measured> measureBlock(const ReferenceProfile &profile, const Strategy &s, double samples) {
+  int degree = std::max(s.tp, s.ulysses);
+  Result<double> saved = profile.layerActivation.at(degree);
+  if (s.recompute && !profile.hasCheckpoint)
+    return Error{"'" + profile.memoryFile + "' lacks the key '" + profile.layerActivation.key +
+                 "/checkpoint'; run the memory profiler with checkpointing"};
+  if (!saved)
+    return saved.error();
+  return Measured{profile.layerParameterMB * kMB / 4, profile.layerForward.at(samples / degree) / s.cp * 1e-3, *saved};
+}
+
+/// Both ends were measured together: half of the time each. With p > 1 their memory was measured apart.
+Result<Measured> measureEnd(const ReferenceProfile &profile, const Strategy &s, double samples, bool isFirst) {
+  int degree = std::max(s.tp, s.ulysses);
+  Result<double> states = (isFirst ? profile.firstStates : profile.lastStates).at(s.tp);
+  if (!states)
+    return states.error();
+  Result<double> saved = (isFirst ? profile.firstActivation : profile.lastActivation).at(degree);
+  if (!saved)
+    return saved.error();
+  return Measured{*states * kMB / 16 * s.tp, profile.endsForward.at(samples / degree) / s.cp / 2 * 1e-3, *saved};
+}
+} // namespace
+
 Result<LayerCost> ProfiledCosts::cost(const CostQuery &query) const {
   if (query.strategy.ep > 1 || query.strategy.values || query.strategy.keepGathered)
     return Error{"the profiles have neither experts nor single values of a layer"};
@@ -55,38 +87,21 @@ Result<LayerCost> ProfiledCosts::cost(const CostQuery &query) const {
             .keysValues = 2 * boundary, // the profile does not tell heads apart
             .attention = role == LayerRole::Block,
             .bytesPerElement = arguments.bytesPerElement()};
-  Result<double> saved = 0.0;
-  double scratch = 0;
-  if (role == LayerRole::Block) {
-    body.parameters = profile.layerParameterMB * kMB / 4;
-    body.tensorForward = body.tensorBackward = 2;
-    cost.forwardSeconds = profile.layerForward.at(samples / degree) / s.cp * 1e-3;
-    saved = profile.layerActivation.at(degree);
-    if (s.recompute && !profile.hasCheckpoint)
-      return Error{"'" + profile.memoryFile + "' lacks the key '" + profile.layerActivation.key +
-                   "/checkpoint'; run the memory profiler with checkpointing"};
-  } else {
-    bool first = role == LayerRole::Embedding;
-    body.tensorForward = first;
-    body.tensorBackward = !first;
-    // Both ends were measured together: half of the time each. With p > 1
-    // their memory was measured apart.
-    cost.forwardSeconds = profile.endsForward.at(samples / degree) / s.cp / 2 * 1e-3;
-    Result<double> states = (first ? profile.firstStates : profile.lastStates).at(s.tp);
-    if (!states)
-      return states.error();
-    body.parameters = *states * kMB / 16 * s.tp;
-    saved = (first ? profile.firstActivation : profile.lastActivation).at(degree);
-  }
-  if (!saved)
-    return saved.error();
+  body.tensorForward = role == LayerRole::Block ? 2 : role == LayerRole::Embedding;
+  body.tensorBackward = role == LayerRole::Block ? 2 : role == LayerRole::Head;
+  Result<Measured> known = role == LayerRole::Block ? measureBlock(profile, s, samples)
+                                                    : measureEnd(profile, s, samples, role == LayerRole::Embedding);
+  if (!known)
+    return known.error();
+  body.parameters = known->parameters;
+  cost.forwardSeconds = known->forwardSeconds;
   cost.backwardSeconds = 2 * cost.forwardSeconds; // GALVATRON.md 3.1
   // Half of the products with parameters are for their gradients; causal
   // attention, sequence x hidden a token beside the parameters, has none.
   double attention = role == LayerRole::Block ? double(arguments.sequenceLength) * double(arguments.hiddenSize) : 0;
   if (body.parameters > 0)
     cost.weightSeconds = cost.forwardSeconds * body.parameters / (body.parameters + attention);
-  double savedBytes = *saved * samples / s.cp * kMB;
+  double scratch = 0, savedBytes = known->savedMB * samples / s.cp * kMB;
   double local = boundary / (double(s.ulysses) * s.cp);
   addTensor(cost, s, body, local);
   addSequence(cost, s, body, boundary);

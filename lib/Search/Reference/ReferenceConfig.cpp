@@ -198,42 +198,28 @@ std::string resolve(const std::string &path, const std::string &root) {
     return path;
   return (std::filesystem::path(root) / path).string();
 }
-} // namespace
 
-Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std::string &root,
-                                                std::string_view overrides) {
-  std::size_t first = text.find_first_not_of(" \t\r\n");
-  bool isJson = first != std::string_view::npos && text[first] == '{';
-  Result<Json> json = isJson ? parseJson(text, "config") : parseYaml(text, "config");
-  if (!json)
-    return json.error();
-  Json merged = *json;
-  // A whole reference case carries its inputs beside its results.
-  if (merged.is_object() && merged.contains("inputs"))
-    merged = Json(merged["inputs"]);
-  else if (merged.is_object() && merged.size() == 1 && merged.begin()->is_object() &&
-           (merged.contains("search_engine") || merged.contains("search")))
-    merged = Json(*merged.begin());
+/// The arguments in a file, with `overrides` in their place: a whole reference case carries its inputs beside its
+/// results, a configuration of its tools has one group above all others.
+Result<Json> findArguments(const Json &file, std::string_view overrides) {
+  Json found = file;
+  if (file.is_object() && file.contains("inputs"))
+    found = Json(file["inputs"]);
+  else if (file.is_object() && file.size() == 1 && file.begin()->is_object() &&
+           (file.contains("search_engine") || file.contains("search")))
+    found = Json(*file.begin());
   if (!overrides.empty()) {
     Result<Json> changes = parseJson(overrides, "options");
     if (!changes)
       return changes.error();
-    override(merged, *changes);
+    override(found, *changes);
   }
-  const Json *top = &merged;
+  return found;
+}
 
-  ReferenceArguments arguments;
-  JsonReader reader(*top, "config");
-  arguments.modelFolder = resolve(reader.text("profiles", ""), root);
-  arguments.hardwareFolder = resolve(reader.text("hardware", ""), root);
-  const Json *model = reader.member(reader.has("model_info") ? "model_info" : "model");
-  if (!model)
-    reader.fail("lacks the key 'model' (name, hidden_size, num_layers, seq_length)");
-  const Json *args = reader.member("args");
-  std::optional<JsonReader> nested;
-  if (args)
-    nested.emplace(*args, "config args");
-  std::optional<Error> groupError;
+/// Groups stand at top level or in `args`; `nested` reads those, if there are any. The first error within a group.
+std::optional<Error> readGroups(JsonReader &reader, std::optional<JsonReader> &nested, ReferenceArguments &arguments) {
+  std::optional<Error> first;
   for (const ArgumentGroup &group : kGroups)
     for (JsonReader *holder : {&reader, nested ? &*nested : nullptr}) {
       const Json *value = holder ? holder->member(group.name) : nullptr;
@@ -243,9 +229,34 @@ Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std
         reader.fail(std::string("has the group '") + group.name + "' at top level and in 'args'; keep one");
       JsonReader groupReader(*value, std::string("config group '") + group.name + "'");
       group.read(groupReader, arguments);
-      if (auto error = groupReader.finish(); error && !groupError)
-        groupError = error;
+      if (auto error = groupReader.finish(); error && !first)
+        first = error;
     }
+  return first;
+}
+} // namespace
+
+Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std::string &root,
+                                                std::string_view overrides) {
+  std::size_t first = text.find_first_not_of(" \t\r\n");
+  bool isJson = first != std::string_view::npos && text[first] == '{';
+  Result<Json> json = isJson ? parseJson(text, "config") : parseYaml(text, "config");
+  if (!json)
+    return json.error();
+  Result<Json> top = findArguments(*json, overrides);
+  if (!top)
+    return top.error();
+  ReferenceArguments arguments;
+  JsonReader reader(*top, "config");
+  arguments.modelFolder = resolve(reader.text("profiles", ""), root);
+  arguments.hardwareFolder = resolve(reader.text("hardware", ""), root);
+  const Json *model = reader.member(reader.has("model_info") ? "model_info" : "model");
+  if (!model)
+    reader.fail("lacks the key 'model' (name, hidden_size, num_layers, seq_length)");
+  std::optional<JsonReader> nested;
+  if (const Json *args = reader.member("args"))
+    nested.emplace(*args, "config args");
+  std::optional<Error> groupError = readGroups(reader, nested, arguments);
   if (model)
     if (auto error = readModel(*model, arguments))
       return *error;

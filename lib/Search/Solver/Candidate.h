@@ -19,6 +19,7 @@
 #include "PlanPrice.h"
 #include "StageTrie.h"
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -63,6 +64,8 @@ public:
   const std::optional<TiedStrategy> &tiedStrategy() const { return tied; }
   /// No plan takes less; infinite: none fits.
   double bound() const { return least; }
+  /// `seconds` is another lower bound.
+  void raiseBound(double seconds) { least = std::max(least, seconds); }
   /// By bound, and no two alike.
   auto order() const {
     return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied, base->mesh};

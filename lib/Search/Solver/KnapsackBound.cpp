@@ -7,10 +7,7 @@
 
 namespace galvatron::search {
 
-KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pair<double, double>> points, int count) {
-  KnapsackBound result = after;
-  if (count < 1)
-    return result;
+std::vector<std::pair<double, double>> lowerHull(std::vector<std::pair<double, double>> points) {
   std::sort(points.begin(), points.end());
   std::vector<std::pair<double, double>> hull;
   for (const auto &point : points) {
@@ -25,6 +22,14 @@ KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pa
     }
     hull.push_back(point);
   }
+  return hull;
+}
+
+KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pair<double, double>> points, int count) {
+  KnapsackBound result = after;
+  if (count < 1)
+    return result;
+  std::vector<std::pair<double, double>> hull = lowerHull(std::move(points));
   // Equal layers trade alike, so that their edges are one.
   result.baseMemory += count * hull.front().first;
   result.baseCost += count * hull.front().second;

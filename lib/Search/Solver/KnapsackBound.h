@@ -23,6 +23,9 @@
 
 namespace galvatron::search {
 
+/// Of (bytes, seconds) points those on the lower convex hull, from the least bytes to the least seconds.
+std::vector<std::pair<double, double>> lowerHull(std::vector<std::pair<double, double>> points);
+
 /// Lower bound of Σ cost of some layers against the memory they may take.
 class KnapsackBound {
 public:

@@ -13,13 +13,15 @@
 
 #include "galvatron/Search/Solver/Solver.h"
 
+#include "BordersBound.h"
 #include "Candidate.h"
 #include "LeastMemory.h"
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <memory>
-#include <mutex>
+#include <numeric>
 #include <thread>
 #include <tuple>
 
@@ -28,23 +30,31 @@ namespace galvatron::search {
 namespace {
 /// Sums of the same numbers in another order differ by less.
 constexpr double kRounding = 1e-12;
-/// Candidates that start from the same best plan.
-constexpr std::size_t kWave = 4, kRegularWave = 16;
+/// Candidates that start from the same best plan: at first, and at most.
+constexpr std::size_t kWave = 4, kRegularWave = 16, kMostWave = 64;
 /// Work of the plans on the hull, of all candidates.
 constexpr std::int64_t kMostHullWork = 10 * kHullWork;
 /// Label budgets that all candidates together may take.
 constexpr double kMostBudgets = 5;
 
+/// What the calling thread has spent so far.
+double threadSeconds() {
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return double(spent.tv_sec) + 1e-9 * double(spent.tv_nsec);
+}
+
 class Search {
 public:
   Search(const Problem &problem, const SolveOptions &options)
-      : problem(problem), options(options), begin(std::chrono::steady_clock::now()) {}
+      : problem(problem), options(options), begin(std::chrono::steady_clock::now()), spentBefore(threadSeconds()) {}
 
   Result<Solution> run();
 
 private:
   std::optional<Error> check() const;
   void makeCandidates();
+  void raiseBounds();
   void regularPlans(bool glance);
   void smallestPlans();
   void hullPlans();
@@ -56,6 +66,11 @@ private:
   void report(bool force);
   /// Calls `work` for 0 … count - 1 on the threads allowed.
   void inParallel(std::size_t count, const std::function<void(std::size_t)> &work);
+  /// The next candidates of `order` from `at` on, at most `most`, whose bounds are below the best plan.
+  std::vector<const Candidate *> nextWave(const std::vector<const Candidate *> &order, std::size_t &at,
+                                          std::size_t most) const;
+  std::vector<const Candidate *> searchedExactly() const;
+  void sortCandidates();
   bool stopped() const {
     return (options.stop && options.stop->load()) ||
            (options.timeLimitSeconds > 0 && seconds() > options.timeLimitSeconds);
@@ -65,6 +80,7 @@ private:
   const Problem &problem;
   const SolveOptions &options;
   std::chrono::steady_clock::time_point begin;
+  double spentBefore = 0, notAlone = 0; ///< of the calling thread: before, and while others may work
   double lastReport = 0;
   std::vector<std::unique_ptr<Candidate>> candidates;
   const Candidate *winner = nullptr;
@@ -76,16 +92,25 @@ private:
 
 void Search::inParallel(std::size_t count, const std::function<void(std::size_t)> &work) {
   std::atomic<std::size_t> next = 0;
+  std::vector<double> took(count, 0);
   auto loop = [&] {
-    for (std::size_t i; (i = next++) < count;)
+    for (std::size_t i; (i = next++) < count;) {
+      double before = threadSeconds();
       work(i);
+      took[i] = threadSeconds() - before;
+    }
   };
+  double before = threadSeconds();
   std::vector<std::thread> others;
   for (std::size_t i = 1; i < std::min<std::size_t>(count, std::size_t(std::max(1, options.threads))); ++i)
     others.emplace_back(loop);
   loop();
   for (std::thread &thread : others)
     thread.join();
+  notAlone += threadSeconds() - before;
+  solution.workSeconds += std::accumulate(took.begin(), took.end(), 0.0);
+  if (count)
+    solution.chainSeconds += *std::max_element(took.begin(), took.end());
 }
 
 std::optional<Error> Search::check() const {
@@ -116,26 +141,64 @@ std::optional<Error> Search::check() const {
 
 void Search::makeCandidates() {
   std::vector<std::tuple<int, int, plan::Mesh>> offered = offeredSettings(problem);
-  std::vector<std::optional<Result<Setting>>> made(offered.size());
+  std::vector<std::vector<Candidate>> made(offered.size());
+  std::vector<std::string> refusals(offered.size());
   std::atomic<bool> late = false;
   PricedSettings own, &settings = options.settings ? *options.settings : own;
   inParallel(offered.size(), [&](std::size_t i) {
     if (late || (late = stopped()))
       return;
     auto [stages, microBatches, mesh] = offered[i];
-    made[i] = priceSetting(settings, problem, stages, microBatches, mesh);
+    Result<Setting> setting = priceSetting(settings, problem, stages, microBatches, mesh);
+    if (setting)
+      made[i] = candidatesOf(std::make_shared<const Setting>(std::move(*setting)));
+    else
+      refusals[i] = setting.error().message;
   });
-  for (auto &result : made) {
-    if (result && !*result)
-      refusal = result->error().message;
-    if (!result || !*result)
-      continue;
-    for (Candidate &candidate : candidatesOf(std::make_shared<const Setting>(std::move(**result))))
+  for (std::size_t i = 0; i < offered.size(); ++i) {
+    if (!refusals[i].empty())
+      refusal = refusals[i];
+    for (Candidate &candidate : made[i])
       candidates.push_back(std::make_unique<Candidate>(std::move(candidate)));
   }
+  sortCandidates();
+  solution.candidates = std::int64_t(candidates.size());
+}
+
+void Search::sortCandidates() {
   std::sort(candidates.begin(), candidates.end(),
             [&](const auto &a, const auto &b) { return a->order() < b->order(); });
-  solution.candidates = std::int64_t(candidates.size());
+}
+
+std::vector<const Candidate *> Search::searchedExactly() const {
+  std::vector<const Candidate *> exact;
+  for (const auto &candidate : candidates)
+    if (candidate->hasExactSearch())
+      exact.push_back(candidate.get());
+  return exact;
+}
+
+std::vector<const Candidate *> Search::nextWave(const std::vector<const Candidate *> &order, std::size_t &at,
+                                                std::size_t most) const {
+  std::vector<const Candidate *> wave;
+  for (; at < order.size() && wave.size() < most; ++at)
+    if (order[at]->bound() < best.seconds * (1 - kRounding))
+      wave.push_back(order[at]);
+  return wave;
+}
+
+/// Once some plan is known: what knows about borders and the memory of each stage excludes most other candidates.
+void Search::raiseBounds() {
+  if (candidates.empty())
+    return;
+  LayerRuns runs(candidates.front()->setting().typeOf);
+  double limit = best.seconds * (1 - kRounding);
+  inParallel(candidates.size(), [&](std::size_t i) {
+    Candidate &candidate = *candidates[i];
+    if (candidate.hasExactSearch() && candidate.bound() < limit && !stopped())
+      candidate.raiseBound(BordersBound(candidate, runs).floor(limit));
+  });
+  sortCandidates();
 }
 
 void Search::report(bool force) {
@@ -179,16 +242,14 @@ void Search::regularPlans(bool glance) {
     });
     std::transform(likely.begin(), likely.end(), order.begin(), [](const auto &each) { return each.second; });
   }
-  for (std::size_t from = 0; from < order.size() && !stopped(); from += kRegularWave) {
-    std::size_t count = std::min(kRegularWave, order.size() - from);
-    std::vector<Found> found(count);
+  std::size_t most = kRegularWave;
+  for (std::size_t at = 0; at < order.size() && !stopped(); most = std::min(2 * most, kMostWave)) {
+    std::vector<const Candidate *> wave = nextWave(order, at, most);
+    std::vector<Found> found(wave.size());
     double limit = best.seconds;
-    inParallel(count, [&](std::size_t i) {
-      if (order[from + i]->bound() < limit)
-        found[i] = order[from + i]->tryRegular(limit, glance, stop);
-    });
-    for (std::size_t i = 0; i < count; ++i)
-      accept(*order[from + i], std::move(found[i]));
+    inParallel(wave.size(), [&](std::size_t i) { found[i] = wave[i]->tryRegular(limit, glance, stop); });
+    for (std::size_t i = 0; i < wave.size(); ++i)
+      accept(*wave[i], std::move(found[i]));
     report(false);
   }
 }
@@ -211,21 +272,21 @@ void Search::smallestPlans() {
 /// most of its labels.
 void Search::hullPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
+  std::vector<const Candidate *> order = searchedExactly();
   std::int64_t spent = 0;
-  for (std::size_t from = 0; from < candidates.size() && !stopped() && spent < kMostHullWork; from += kWave) {
-    std::size_t count = std::min(kWave, candidates.size() - from);
-    std::vector<Found> found(count);
-    std::vector<std::int64_t> work(count, 0);
+  std::size_t most = kWave;
+  for (std::size_t at = 0; at < order.size() && !stopped() && spent < kMostHullWork;) {
+    std::vector<const Candidate *> wave = nextWave(order, at, most);
+    std::vector<Found> found(wave.size());
+    std::vector<std::int64_t> work(wave.size(), 0);
     double limit = best.seconds;
-    inParallel(count, [&](std::size_t i) {
-      const Candidate &candidate = *candidates[from + i];
-      if (candidate.hasExactSearch() && candidate.bound() < limit)
-        found[i] = candidate.tryHull(limit, work[i], stop);
-    });
-    for (std::size_t i = 0; i < count; ++i) {
+    inParallel(wave.size(), [&](std::size_t i) { found[i] = wave[i]->tryHull(limit, work[i], stop); });
+    std::int64_t before = spent;
+    for (std::size_t i = 0; i < wave.size(); ++i) {
       spent += work[i];
-      accept(*candidates[from + i], std::move(found[i]));
+      accept(*wave[i], std::move(found[i]));
     }
+    most = spent - before < kHullWork ? std::min(2 * most, kMostWave) : kWave;
     report(false);
   }
 }
@@ -240,40 +301,31 @@ void Search::anyPlan() {
 
 void Search::exactPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
-  std::vector<const Candidate *> exact;
-  for (const auto &candidate : candidates)
-    if (candidate->hasExactSearch())
-      exact.push_back(candidate.get());
-  for (std::size_t from = 0; from < exact.size(); from += kWave) {
-    double limit = best.seconds * (1 - kRounding);
-    if (exact[from]->bound() >= limit) // sorted: no later one is better
+  std::vector<const Candidate *> order = searchedExactly();
+  std::size_t most = kWave;
+  for (std::size_t at = 0;;) {
+    std::size_t first = at;
+    std::vector<const Candidate *> wave = nextWave(order, at, most);
+    if (wave.empty()) // sorted: no later one is better
       return;
-    if (stopped()) {
-      floor = std::min(floor, exact[from]->bound());
-      return;
-    }
     // A search that has grown long ends sooner, and says how exact it was.
     double budgets = double(solution.labels) / double(options.labelBudget);
     double reach = budgets < 2 ? 1 : budgets < 3 ? 0.5 : budgets < 4 ? 0.25 : 0.0625;
-    if (budgets > kMostBudgets) {
-      floor = std::min(floor, exact[from]->bound());
+    if (stopped() || budgets > kMostBudgets) {
+      floor = std::min(floor, order[first]->bound());
       return;
     }
-    std::size_t count = std::min(kWave, exact.size() - from);
-    std::vector<std::optional<Opened>> opened(count);
-    limit = best.seconds * (1 - kRounding);
-    inParallel(count, [&](std::size_t i) {
-      if (exact[from + i]->bound() < limit)
-        opened[i] = exact[from + i]->open(limit, reach, options.labelBudget, stop);
-    });
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!opened[i])
-        continue;
+    std::vector<Opened> opened(wave.size());
+    double limit = best.seconds * (1 - kRounding);
+    inParallel(wave.size(), [&](std::size_t i) { opened[i] = wave[i]->open(limit, reach, options.labelBudget, stop); });
+    std::int64_t before = solution.labels;
+    for (std::size_t i = 0; i < wave.size(); ++i) {
       ++solution.candidatesOpened;
-      solution.labels += opened[i]->labels;
-      floor = std::min(floor, opened[i]->floor);
-      accept(*exact[from + i], std::move(opened[i]->found));
+      solution.labels += opened[i].labels;
+      floor = std::min(floor, opened[i].floor);
+      accept(*wave[i], std::move(opened[i].found));
     }
+    most = solution.labels - before < options.labelBudget ? std::min(2 * most, kMostWave) : kWave;
     report(false);
   }
 }
@@ -329,10 +381,15 @@ Result<Solution> Search::run() {
   makeCandidates();
   // A glance at all of them gives a limit that spares most of the second look.
   regularPlans(true);
+  bool isRaised = winner && !problem.space.uniform;
+  if (isRaised)
+    raiseBounds();
   regularPlans(false);
   if (!problem.space.uniform) {
     if (!winner && problem.space.unevenStages)
       smallestPlans();
+    if (!isRaised)
+      raiseBounds();
     hullPlans();
     exactPlans();
   }
@@ -347,6 +404,9 @@ Result<Solution> Search::run() {
     explainInfeasible();
   report(true);
   solution.searchSeconds = seconds();
+  double alone = threadSeconds() - spentBefore - notAlone;
+  solution.workSeconds += alone;
+  solution.chainSeconds += alone;
   return std::move(solution);
 }
 } // namespace

@@ -351,39 +351,25 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
 }
 
 namespace {
-/// Memory that is no reason to take a slower way of context parallelism, as a share of a device's: where keys are
-/// gathered for one layer at a time, a ring saves less of most models.
-constexpr double kLeastSaved = 2e-3;
-
-/// Whether `other` is no slower anywhere when it takes `extra` more seconds.
+/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
 /// Forward and backward count apart: a timetable weighs them differently.
-bool noSlower(const Option &other, const Option &option, double extra) {
+bool noWorse(const Option &other, const Option &option, double extra) {
   return other.forward + extra <= option.forward && other.backward + extra <= option.backward &&
          other.backward - other.weight + extra <= option.backward - option.weight && other.weight <= option.weight &&
-         other.tail <= option.tail;
-}
-
-/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
-bool noWorse(const Option &other, const Option &option, double extra) {
-  return noSlower(other, option, extra) && other.state <= option.state && other.saved <= option.saved &&
+         other.tail <= option.tail && other.state <= option.state && other.saved <= option.saved &&
          other.scratch <= option.scratch;
 }
-
-std::int64_t memoryOf(const Option &option) { return option.state + option.saved + option.scratch; }
 } // namespace
 
 /// The ways of context parallelism that are worth a price for every level of ZeRO and all that is recomputed, which add
-/// the same to each: those that no other of the same layout beats, but for memory that hardly counts. `plain` recomputes
-/// nothing.
+/// the same to each: those that no other of the same layout beats. `plain` recomputes nothing.
 const std::vector<Setting::ContextWay> &Setting::contextWays(int layer, Strategy plain, int dp) {
   plain.zero = 0;
   auto [ways, isNew] = worthwhileWays.try_emplace({typeOf[layer], plain, dp});
   if (!isNew)
     return ways->second;
-  double spare = kLeastSaved * double(memoryBudget());
-  auto beats = [&](const Option &other, const Option &option) {
-    return other.layout == option.layout && noSlower(other, option, 0) &&
-           double(memoryOf(other) - memoryOf(option)) <= spare;
+  auto beats = [](const Option &other, const Option &option) {
+    return other.layout == option.layout && noWorse(other, option, 0);
   };
   std::vector<Option> kept;
   for (const Strategy &way : problem->costs->settle(problem->layers[layer], plain, microBatches)) {

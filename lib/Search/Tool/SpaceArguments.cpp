@@ -31,6 +31,17 @@ void restrictSpace(const ToolOptions &options, SearchSpace &space) {
     space.microBatches = int(options.microBatches);
 }
 
+static std::vector<std::int64_t> readBatches(JsonReader &sizes) {
+  std::int64_t step = sizes.integer("bsz_scale", 8, 1, kMostOfAnything);
+  std::int64_t low = sizes.integer("min_bsz", 8, 1, kMostOfAnything);
+  std::int64_t high = sizes.integer("max_bsz", 8, 1, kMostOfAnything);
+  std::vector<std::int64_t> batches = batchRange(low, high, step);
+  if (batches.empty())
+    sizes.fail("hold no batch between min_bsz " + std::to_string(low) + " and max_bsz " + std::to_string(high) +
+               " in steps of bsz_scale " + std::to_string(step));
+  return batches;
+}
+
 std::optional<Error> applyArguments(const ToolOptions &options, SearchSpace &space,
                                     std::vector<std::int64_t> &batches) {
   static const Json kNone = Json::object(); // readers refer to what they read
@@ -78,15 +89,8 @@ std::optional<Error> applyArguments(const ToolOptions &options, SearchSpace &spa
   JsonReader sizes = group("batch_size_info");
   if (sizes.has("settle_chunk"))
     space.microBatches = int(std::max<std::int64_t>(0, sizes.integer("settle_chunk", -1, -1, kMostOfAnything)));
-  if (sizes.has("min_bsz") || sizes.has("max_bsz") || sizes.has("bsz_scale")) {
-    std::int64_t step = sizes.integer("bsz_scale", 8, 1, kMostOfAnything);
-    std::int64_t low = sizes.integer("min_bsz", 8, 1, kMostOfAnything);
-    std::int64_t high = sizes.integer("max_bsz", 8, 1, kMostOfAnything);
-    batches = batchRange(low, high, step);
-    if (batches.empty())
-      sizes.fail("hold no batch between min_bsz " + std::to_string(low) + " and max_bsz " + std::to_string(high) +
-                 " in steps of bsz_scale " + std::to_string(step));
-  }
+  if (sizes.has("min_bsz") || sizes.has("max_bsz") || sizes.has("bsz_scale"))
+    batches = readBatches(sizes);
   for (JsonReader *reader : {&spaces, &choices, &train, &sizes})
     if (auto error = reader->finish())
       return error;

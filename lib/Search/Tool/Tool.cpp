@@ -97,6 +97,8 @@ private:
   bool wantsReasons() const { return options.explain || !options.outputFile.empty(); }
   std::optional<Error> work();
   std::optional<Error> workReference(const ReferenceModel &model);
+  std::optional<Error> evaluateNative(Problem &problem);
+  SolveOptions makeSolveOptions() const;
   std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
   std::optional<Error> evaluateReference(const ReferenceModel &model);
   std::optional<Error> finishNative(const Problem &problem, Plan plan, const Solution *solution);
@@ -379,27 +381,28 @@ std::optional<Error> Tool::fromShape() {
   return workNative(problem, batches);
 }
 
-std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::int64_t> &batches) {
-  if (!options.evaluateFile.empty()) {
-    Result<std::string> text = readFile(options.evaluateFile);
-    if (!text)
-      return text.error();
-    PlanTarget target;
-    target.layers = problem.layers;
-    target.ranks = problem.ranks();
-    Result<Plan> plan = parsePlan(*text, target);
-    if (!plan)
-      return Error{"'" + options.evaluateFile + "': " + plan.error().message};
-    problem.globalBatch = plan->globalBatch;
-    // The flat format does not say Megatron-SP: it is the model's switch.
-    if (text->find("\"pp_deg\"") != std::string::npos && !problem.space.plainTensor)
-      for (PlannedLayer &layer : plan->layers)
-        layer.strategy.sequenceParallel = layer.strategy.tp > 1;
-    Result<Plan> priced = evaluatePlan(problem, *plan);
-    if (!priced)
-      return priced.error();
-    return finishNative(problem, std::move(*priced), nullptr);
-  }
+std::optional<Error> Tool::evaluateNative(Problem &problem) {
+  Result<std::string> text = readFile(options.evaluateFile);
+  if (!text)
+    return text.error();
+  PlanTarget target;
+  target.layers = problem.layers;
+  target.ranks = problem.ranks();
+  Result<Plan> plan = parsePlan(*text, target);
+  if (!plan)
+    return Error{"'" + options.evaluateFile + "': " + plan.error().message};
+  problem.globalBatch = plan->globalBatch;
+  // The flat format does not say Megatron-SP: it is the model's switch.
+  if (text->find("\"pp_deg\"") != std::string::npos && !problem.space.plainTensor)
+    for (PlannedLayer &layer : plan->layers)
+      layer.strategy.sequenceParallel = layer.strategy.tp > 1;
+  Result<Plan> priced = evaluatePlan(problem, *plan);
+  if (!priced)
+    return priced.error();
+  return finishNative(problem, std::move(*priced), nullptr);
+}
+
+SolveOptions Tool::makeSolveOptions() const {
   SolveOptions solveOptions;
   solveOptions.stop = &interrupted;
   solveOptions.threads = options.threads ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
@@ -412,6 +415,13 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
         std::snprintf(best, sizeof best, "%.6g s a step, %s", p.bestStepSeconds, p.best.c_str());
       showProgress(p.seconds, p.candidatesDone, p.candidatesTotal, best);
     };
+  return solveOptions;
+}
+
+std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::int64_t> &batches) {
+  if (!options.evaluateFile.empty())
+    return evaluateNative(problem);
+  SolveOptions solveOptions = makeSolveOptions();
   // Of several batches the one with the best throughput.
   std::optional<Solution> best;
   std::int64_t bestBatch = 0;
@@ -491,6 +501,8 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
   if (solution) {
     output["search_seconds"] = solution->searchSeconds;
     output["proven_within"] = solution->provenWithin;
+    output["work_seconds"] = solution->workSeconds;
+    output["chain_seconds"] = solution->chainSeconds;
   } else
     output["fits"] = std::all_of(plan.stageMemory.begin(), plan.stageMemory.end(), [&](const StageMemory &memory) {
       return memory.total() <= problem.cluster.memoryBytesPerDevice;

@@ -21,8 +21,7 @@ using namespace galvatron;
 using namespace galvatron::graph;
 
 static bool isCall(Operation *op) {
-  return isa<GraphDialect>(op->getDialect()) && !isComputedInLoops(op) &&
-         !isa<ReshapeOp, TransposeOp, SliceOp, BroadcastOp, ConcatOp, DetachOp>(op) &&
+  return isa<GraphDialect>(op->getDialect()) && !isComputedInLoops(op) && !isView(op) && !isa<ConcatOp, DetachOp>(op) &&
          !isa<ParameterOp, LayerOp, BackwardOp, ReturnOp, CallOp, TotalOp>(op);
 }
 

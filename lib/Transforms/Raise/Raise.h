@@ -119,7 +119,7 @@ public:
   double read(Value value, ArrayRef<int64_t> index);
 
 private:
-  double compute(Operation *op, Value value, ArrayRef<int64_t> index);
+  double compute(Operation *op, ArrayRef<int64_t> index);
 
   llvm::DenseMap<Value, bool> tables;
   llvm::DenseMap<std::pair<Value, int64_t>, double> elements;

@@ -65,6 +65,37 @@ static bool zeroesOnlyBlocked(Value factor, TableReader &reader, const Scores &s
          llvm::any_of(scores.added, [&](const auto &term) { return recognizeMask(term.first, reader) == mask; });
 }
 
+static bool readScores(Value value, double multiplier, TableReader &reader, Scores &scores);
+
+/// Of a sum or a difference: one operand has the scores, the other is added to them.
+static bool readSum(Operation *op, double multiplier, TableReader &reader, Scores &scores) {
+  for (unsigned i : {1, 0}) {
+    if (isa<arith::SubFOp>(op) && i == 0)
+      return false;
+    Scores attempt = scores;
+    attempt.added.push_back({op->getOperand(i), isa<arith::SubFOp>(op) ? -multiplier : multiplier});
+    if (readScores(op->getOperand(1 - i), multiplier, reader, attempt)) {
+      scores = attempt;
+      return true;
+    }
+  }
+  return false;
+}
+
+/// Of scores where a mask lets through, and a large negative number elsewhere.
+static bool readSelect(arith::SelectOp select, double multiplier, TableReader &reader, Scores &scores) {
+  for (bool pass : {true, false}) {
+    Value kept = pass ? select.getTrueValue() : select.getFalseValue();
+    Value blocked = pass ? select.getFalseValue() : select.getTrueValue();
+    std::optional<double> constant = splatOf(blocked);
+    if (!constant || *constant * multiplier > -1e4 || !reader.isTable(select.getCondition()))
+      continue;
+    scores.added.push_back({additiveMask(select.getCondition(), pass, blocked), 1.0});
+    return readScores(kept, multiplier, reader, scores);
+  }
+  return false;
+}
+
 /// Reads scores from the softmax inwards. `multiplier` is what was multiplied outside of `value`.
 static bool readScores(Value value, double multiplier, TableReader &reader, Scores &scores) {
   Operation *op = value.getDefiningOp();
@@ -96,31 +127,10 @@ static bool readScores(Value value, double multiplier, TableReader &reader, Scor
   // Under the tanh there is nothing but a scale.
   if (scores.softcap)
     return false;
-  if (isa<arith::AddFOp, arith::SubFOp>(op)) {
-    for (unsigned i : {1, 0}) {
-      if (isa<arith::SubFOp>(op) && i == 0)
-        return false;
-      Scores attempt = scores;
-      attempt.added.push_back({op->getOperand(i), isa<arith::SubFOp>(op) ? -multiplier : multiplier});
-      if (readScores(op->getOperand(1 - i), multiplier, reader, attempt)) {
-        scores = attempt;
-        return true;
-      }
-    }
-    return false;
-  }
-  if (auto select = dyn_cast<arith::SelectOp>(op)) {
-    for (bool pass : {true, false}) {
-      Value kept = pass ? select.getTrueValue() : select.getFalseValue();
-      Value blocked = pass ? select.getFalseValue() : select.getTrueValue();
-      std::optional<double> constant = splatOf(blocked);
-      if (!constant || *constant * multiplier > -1e4 || !reader.isTable(select.getCondition()))
-        continue;
-      scores.added.push_back({additiveMask(select.getCondition(), pass, blocked), 1.0});
-      return readScores(kept, multiplier, reader, scores);
-    }
-    return false;
-  }
+  if (isa<arith::AddFOp, arith::SubFOp>(op))
+    return readSum(op, multiplier, reader, scores);
+  if (auto select = dyn_cast<arith::SelectOp>(op))
+    return readSelect(select, multiplier, reader, scores);
   if (isa<arith::MaximumFOp, arith::MaxNumFOp>(op)) // A clamp against -inf.
     for (unsigned i : {1, 0})
       if (std::optional<double> low = splatOf(op->getOperand(i)); low && *low <= -1e30)

@@ -47,6 +47,39 @@ static Value withoutScale(OpBuilder &builder, Value value, double &factor) {
   return moved->getResult(0);
 }
 
+/// As `withoutRepetition`, of reshape [.., K, G, ..] → [.., K·G, ..] of a broadcast along G.
+static Value withoutMergedRepetition(OpBuilder &builder, ReshapeOp reshape, int64_t dim) {
+  SmallVector<int64_t> shape(shapeOf(reshape.getResult()));
+  auto broadcast = reshape.getX().getDefiningOp<BroadcastOp>();
+  SmallVector<DimensionGroup> groups;
+  if (!broadcast || !groupDimensions(shapeOf(reshape.getX()), shape, groups))
+    return nullptr;
+  int64_t from = 0, to = 0;
+  for (const DimensionGroup &group : groups) {
+    int64_t count = group.from.size();
+    if (to == dim) {
+      // The last dimension that is none of size one is the repeated one.
+      int64_t last = from + count - 1;
+      while (last > from && group.from[last - from] == 1)
+        --last;
+      if (llvm::count_if(group.to, [](int64_t extent) { return extent != 1; }) > 1 ||
+          llvm::is_contained(broadcast.getDims(), last))
+        return nullptr;
+      SmallVector<int64_t> wide(shapeOf(reshape.getX())), dims;
+      shape[dim] /= wide[last];
+      wide.erase(wide.begin() + last);
+      for (int64_t d : broadcast.getDims())
+        dims.push_back(d - (d > last));
+      Value x = broadcast.getX();
+      if (shapeOf(x) != ArrayRef(wide))
+        x = BroadcastOp::create(builder, reshape.getLoc(), reshaped(x, wide), x, dims);
+      return reshapeTo(builder, reshape.getLoc(), x, shape);
+    }
+    from += count, to += group.to.size();
+  }
+  return nullptr;
+}
+
 /// `value` before its heads (dimension `dim`) were repeated for groups of queries; null if they were
 /// not. Head n must read head n / group of the result.
 static Value withoutRepetition(OpBuilder &builder, Value value, int64_t dim) {
@@ -81,36 +114,8 @@ static Value withoutRepetition(OpBuilder &builder, Value value, int64_t dim) {
       return reshapeTo(builder, loc, x, shape);
     return BroadcastOp::create(builder, loc, reshaped(value, shape), x, dims);
   }
-  // reshape [.., K, G, ..] → [.., K·G, ..] of a broadcast along G.
   auto reshape = dyn_cast<ReshapeOp>(op);
-  auto broadcast = reshape ? reshape.getX().getDefiningOp<BroadcastOp>() : BroadcastOp();
-  SmallVector<DimensionGroup> groups;
-  if (!broadcast || !groupDimensions(shapeOf(reshape.getX()), shape, groups))
-    return nullptr;
-  int64_t from = 0, to = 0;
-  for (const DimensionGroup &group : groups) {
-    int64_t count = group.from.size();
-    if (to == dim) {
-      // The last dimension that is none of size one is the repeated one.
-      int64_t last = from + count - 1;
-      while (last > from && group.from[last - from] == 1)
-        --last;
-      if (llvm::count_if(group.to, [](int64_t extent) { return extent != 1; }) > 1 ||
-          llvm::is_contained(broadcast.getDims(), last))
-        return nullptr;
-      SmallVector<int64_t> wide(shapeOf(reshape.getX())), dims;
-      shape[dim] /= wide[last];
-      wide.erase(wide.begin() + last);
-      for (int64_t d : broadcast.getDims())
-        dims.push_back(d - (d > last));
-      Value x = broadcast.getX();
-      if (shapeOf(x) != ArrayRef(wide))
-        x = BroadcastOp::create(builder, loc, reshaped(x, wide), x, dims);
-      return reshapeTo(builder, loc, x, shape);
-    }
-    from += count, to += group.to.size();
-  }
-  return nullptr;
+  return reshape ? withoutMergedRepetition(builder, reshape, dim) : Value();
 }
 
 /// Scale, heads and mask into an attention op's own terms; the op that has them, or `op` as it is.

@@ -8,6 +8,7 @@
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -29,7 +30,7 @@ struct FoldSplat : RewritePattern {
   FoldSplat(MLIRContext *context) : RewritePattern(MatchAnyOpTypeTag(), 2, context) {}
 
   LogicalResult matchAndRewrite(Operation *op, PatternRewriter &rewriter) const override {
-    if (!isa<ReshapeOp, TransposeOp, SliceOp, BroadcastOp>(op))
+    if (!isView(op))
       return failure();
     std::optional<double> constant = splatOf(op->getResult(0));
     if (!constant)

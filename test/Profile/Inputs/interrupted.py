@@ -17,7 +17,7 @@ PATIENCE = 120  # seconds, of a busy machine
 
 def command(folder, limit):
     return (
-        ["galvatron-profile", "hardware", "-o", str(folder), "--ranks", "2", "--allow-busy", "--sizes", "4KiB:64KiB"]
+        ["galvatron-profile", "hardware", "-o", str(folder), "--ranks", "2", "--allow-busy", "--sizes", "4KiB:16MiB"]
         + ["--kinds", "send,exchange,all_reduce,copy", "--time-limit", str(limit)]
     )
 

@@ -381,6 +381,21 @@ TEST(StrategyCosts, ways_that_have_prices_of_their_own) {
   EXPECT_EQ(settle(onGpus, "decoder", {.cp = 2}), "cp=2 gathered zigzag, cp=2 ring zigzag");
 }
 
+/// So many strategies are offered there that placing each way of each would take the search too long.
+TEST(StrategyCosts, clusters_of_more_than_512_devices_settle_nothing) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.devicesPerNode = 8;
+  auto settled = [&](int nodes, const Strategy &strategy) {
+    cluster.nodes = nodes;
+    return settle(ProgramCosts(*llama.module, cluster, 8), "decoder", strategy, /*microBatches=*/4);
+  };
+  EXPECT_NE(settled(64, {.cp = 2}), "cp=2");
+  EXPECT_EQ(settled(65, {.cp = 2}), "cp=2");
+  EXPECT_EQ(settled(64, {.zero = 3}), "zero3, zero3 reduceonce");
+  EXPECT_EQ(settled(65, {.zero = 3}), "zero3");
+}
+
 /// Gathered keys and values are there whole; a ring has two ranks' at once.
 TEST(StrategyCosts, a_ring_holds_fewer_keys) {
   reference::Program llama = makeLlama();

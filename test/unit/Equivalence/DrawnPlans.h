@@ -109,8 +109,9 @@ inline plan::StrategyValues drawStrategy(std::mt19937 &generator, int64_t device
     *degrees[generator() % 4] *= prime;
   values.sequenceParallel = values.tp > 1 && generator() % 2;
   values.strided = values.tp > 1 && generator() % 3 == 0;
-  values.zero = values.dp * values.ulysses * values.cp > 1 ? generator() % 4 : 0;
-  values.reduceEveryMicroBatch = plan::getShardRanks(values) > 1 ? generator() % 3 : 0;
+  bool hasCopies = values.dp * values.ulysses * values.cp > 1; // of parameters
+  values.zero = hasCopies ? generator() % 4 : 0;
+  values.reduceEveryMicroBatch = hasCopies ? generator() % 3 : 0;
   if (values.cp > 1)
     values.cpKind = generator() % 3, values.cpZigzag = generator() % 3;
   values.recompute = generator() % 3 == 0;

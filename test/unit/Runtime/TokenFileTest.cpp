@@ -187,7 +187,16 @@ TEST_F(TokenFileTest, HeadersAreRefusedWithTheWayOut) {
                             std::string(32, ' ') + " }" + data,
                         256),
               HasSubstr("safetensors"));
-  EXPECT_THAT(messageOf("a.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10) + data, 256), HasSubstr("gzip -dc"));
+  const std::pair<const char *, std::string> kPacked[] = {{"gzip", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10)},
+                                                          {"zstd", "\x28\xb5\x2f\xfd"},
+                                                          {"xz", std::string("\xfd\x37zXZ\0", 6)},
+                                                          {"bzip2", "BZh91AY&SY"}};
+  for (const auto &[program, begin] : kPacked)
+    EXPECT_THAT(messageOf("a", begin + data, 256), AllOf(HasSubstr(std::string("is compressed (") + program + ")"),
+                                                         HasSubstr(program + std::string(" -dc"))));
+  EXPECT_THAT(messageOf("a", "LITPKDS" + data, 256), HasSubstr("is a packed data set of lit-gpt, with a header"));
+  EXPECT_THAT(messageOf("a", "\x89HDF\r\n\x1a\n" + data, 256), HasSubstr("is an HDF5 file"));
+  EXPECT_THAT(messageOf("a", std::string("ARROW1\0\0", 8) + data, 256), HasSubstr("is an Arrow file"));
   EXPECT_THAT(messageOf("a.npz", std::string("PK\x03\x04\x14\0\0\0\x08\0", 10) + data, 256), HasSubstr("zip archive"));
   EXPECT_THAT(messageOf("a", "PAR1" + data + "PAR1", 256), HasSubstr("Parquet"));
   EXPECT_THAT(messageOf("a", std::string("\xff\xff\xff\xff\x98\x01\0\0\x10\0\0\0\0\0\x0a\0", 16) + data, 256),
@@ -212,6 +221,8 @@ TEST_F(TokenFileTest, TheIndexBesideItNamesTheType) {
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 1000)), 1000), IsEmpty());
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 1000)), 128256), HasSubstr("of type u16"));
   EXPECT_THAT(messageOf("a.idx", index(4), 256), AllOf(HasSubstr("index of a Megatron"), HasSubstr("a.bin")));
+  write("a.idx", index(6)); // float
+  EXPECT_THAT(messageOf("a.bin", data, 50257), HasSubstr("says that it holds no integers"));
   write("a.idx", "something else, and longer than a header");
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 1000)), 1000), IsEmpty());
   EXPECT_THAT(TokenFile::open(folder / "a", "", 1000, file, warning).message, HasSubstr("; there is"));

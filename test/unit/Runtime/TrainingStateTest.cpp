@@ -13,8 +13,8 @@ using ::testing::HasSubstr;
 namespace {
 
 TrainingState someState() {
-  RunSetting setting{"adamw", 18446744073709551615u, DataOrder(), 8, {{"--lr", "0.1"}}, "bf16",
-                     {"0123456789abcdef", 3, 100}, {}};
+  RunSetting setting{"adamw", 18446744073709551615u,        DataOrder(), 8, {{"--lr", "0.1"}},
+                     "bf16",  {"0123456789abcdef", 3, 100}, {}};
   TrainingState state{setting, 7, 56, 6};
   state.data->file = "tokens.bin";
   state.data->bytes = state.data->tokens = 1000;
@@ -95,10 +95,14 @@ TrainingState otherState() {
 
 /// Whoever adds a key says here, and by the struct that it is in, whether a run that goes back keeps its own.
 TEST(TrainingState, GoingBackKeepsWhatTheRunDecides) {
-  const std::map<std::string, json> gone = {
-      {"step", 7},           {"updates", 6},          {"samples", 96},
-      {"left_out", 16 + 40}, {"loss_scale_steps", 3}, {"skipped", json::parse("[[8, 16], [32, 16], [56, 40]]")},
-      {"loss_scale", 65536}, {"format", 2}};
+  const std::map<std::string, json> gone = {{"step", 7},
+                                            {"updates", 6},
+                                            {"samples", 96},
+                                            {"left_out", 16 + 40},
+                                            {"loss_scale_steps", 3},
+                                            {"skipped", json::parse("[[8, 16], [32, 16], [56, 40]]")},
+                                            {"loss_scale", 65536},
+                                            {"format", 2}};
   TrainingState back = someState(), own = otherState();
   back.lossScale = {65536, 3};
   back.overridden = {{2, "eps", "1"}};

@@ -25,7 +25,13 @@ TEST(Verdict, OneThatIsStoppedAndWhoWaitsForIt) {
   std::string text = describeDeadline(5, {waiting(0, ", step 3, x", {1}), waiting(1, ", step 3, y", {2}), stopped});
   EXPECT_EQ(text,
             "no rank got on for 5 s (--timeout): rank 1 (stage 0), step 3, y, waits; missing: rank 2 (stage 1) on "
-            "host b, process 102, stopped in step 3, forward a");
+            "host b, process 102, stopped, last heard at step 3, forward a");
+}
+
+TEST(Verdict, OneThatIsLateIsNotMissingBesideOneThatIsGone) {
+  RankView gone = silent(2);
+  gone.isGone = true;
+  EXPECT_THAT(describeDeadline(5, {waiting(0, "", {1}), silent(1), gone}), HasSubstr("missing: rank 2"));
 }
 
 TEST(Verdict, OneThatIsBusyIsMissingWhereAllAnswer) {
@@ -45,19 +51,20 @@ TEST(Verdict, NobodyWaits) {
   RankView gone = silent(0);
   gone.isGone = true;
   EXPECT_EQ(describeDeadline(5, {gone}),
-            "no rank got on for 5 s (--timeout): rank 0 (stage 1) on host b, process 100, gone");
+            "no rank got on for 5 s (--timeout): rank 0 (stage 1) on host b, process 100, gone, not heard of before");
 }
 
 TEST(Verdict, ManyAreCounted) {
   std::vector<RankView> ranks{waiting(0, "", {})};
   for (int rank = 1; rank < 10; ++rank)
     ranks.push_back(silent(rank));
-  EXPECT_THAT(describeDeadline(5, ranks), HasSubstr("process 104, silent … (9)"));
+  EXPECT_THAT(describeDeadline(5, ranks), HasSubstr("process 104, silent, not heard of before … (9)"));
 }
 
 TEST(Verdict, ADeath) {
-  EXPECT_EQ(describeDeath(silent(3, ", step 4")), "rank 3 (stage 1) on host b, process 103, died in step 4");
-  EXPECT_EQ(describeDeath(silent(3)), "rank 3 (stage 1) on host b, process 103, died");
+  EXPECT_EQ(describeDeath(silent(3, ", step 4")),
+            "rank 3 (stage 1) on host b, process 103, died, last heard at step 4");
+  EXPECT_EQ(describeDeath(silent(3)), "rank 3 (stage 1) on host b, process 103, died, not heard of before");
 }
 
 } // namespace

@@ -305,6 +305,34 @@ TEST(Solver, chooses_how_context_parallelism_works) {
   EXPECT_THAT(waysOf(7999)[1], "cp=2 ring zigzag");
 }
 
+/// However little a slower way saves: more memory then never makes a plan worse, nor impossible.
+TEST(Solver, takes_the_ring_that_saves_the_last_byte) {
+  struct LargeCosts : ContextCosts {
+    using ContextCosts::ContextCosts;
+    Result<LayerCost> cost(const CostQuery &query) const override {
+      Result<LayerCost> cost = ContextCosts::cost(query);
+      cost->stateBytes = 1'000'000;
+      return cost;
+    }
+  } costs(0);
+  Problem problem = randomProblem(costs, 2, 4, 4, 1 << 30);
+  problem.space.context = true;
+  problem.space.data = problem.space.tensor = problem.space.pipeline = problem.space.recompute = false;
+  auto findsRing = [&](std::int64_t memory) {
+    problem.cluster.memoryBytesPerDevice = memory;
+    Result<Solution> solution = solve(problem);
+    EXPECT_TRUE(solution && solution->plan) << memory;
+    if (!solution || !solution->plan)
+      return false;
+    const std::vector<PlannedLayer> &layers = solution->plan->layers;
+    return std::any_of(layers.begin(), layers.end(), [](const auto &layer) { return layer.strategy.cpKind == 2; });
+  };
+  // Four layers with states of 1 MB; gathered keys take 4 kB, those of a ring 1 kB.
+  EXPECT_FALSE(findsRing(4'004'000));
+  EXPECT_TRUE(findsRing(4'003'999));
+  EXPECT_TRUE(findsRing(4'001'000));
+}
+
 /// Stretches of context parallelism are cut as those of Ulysses are, pieces from both ends are not.
 TEST(Solver, redistributes_between_layouts_of_positions) {
   ContextCosts costs(0);

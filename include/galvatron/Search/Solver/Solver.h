@@ -76,6 +76,9 @@ struct Solution {
   /// labels than `SolveOptions::labelBudget`.
   double provenWithin = 0;
   double searchSeconds = 0;
+  /// Processor seconds of all that was done, and of the longest chain of what waits for each other: on n processors n
+  /// threads take at most work / n + chain (Graham 1969).
+  double workSeconds = 0, chainSeconds = 0;
   std::int64_t candidates = 0, candidatesOpened = 0, labels = 0;
 };
 
