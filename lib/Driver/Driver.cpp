@@ -95,6 +95,9 @@ struct JobCommandLine {
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
                                         "name of a kind of device: h200, h100, a100")};
+  cl::opt<std::string> profile{"profile", cl::cat(category), cl::value_desc("FILE"),
+                               cl::desc("Price messages and kernels by what galvatron-profile measured (profile.json), "
+                                        "on its devices or those of --cluster or --ranks")};
   cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
@@ -136,11 +139,11 @@ struct JobCommandLine {
   llvm::StringRef findOrphan() const {
     for (const cl::Option *option :
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
-          static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
-          static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&threads),
-          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
-          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
-          static_cast<const cl::Option *>(&keepBodies)})
+          static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&profile),
+          static_cast<const cl::Option *>(&globalBatch), static_cast<const cl::Option *>(&microBatches),
+          static_cast<const cl::Option *>(&threads), static_cast<const cl::Option *>(&target),
+          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
+          static_cast<const cl::Option *>(&explain), static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -168,7 +171,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.simulate = line.simulate;
-  options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
+  options.cluster = {line.cluster, line.ranks, line.memory, line.profile, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;
   options.precision = line.precision;

@@ -1,6 +1,8 @@
 // Runs of equal layers are one line: a model of 80 layers is read at a glance.
 #include "PlanSummary.h"
 
+#include "galvatron/Search/Solver/ProfileReason.h"
+
 #include "llvm/ADT/StringExtras.h"
 
 #include "llvm/Support/Format.h"
@@ -121,6 +123,7 @@ void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
   }
   for (const auto &[layerType, names] : plan.recomputableValues)
     out << "recomputable values of " << layerType << ": " << llvm::join(names, ", ") << "\n";
+  out << search::explainProfile(plan);
   for (const std::string &note : plan.reasons.notes)
     out << note << "\n";
   if (!plan.reasons.lowered.empty())

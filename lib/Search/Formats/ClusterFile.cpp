@@ -3,9 +3,12 @@
 #include "galvatron/Search/Formats/ClusterFile.h"
 
 #include "JsonReader.h"
+#include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 namespace galvatron::search {
 
@@ -83,9 +86,13 @@ void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error)
   if (auto complaint = reader.finish(); complaint && !error)
     error = complaint;
 }
+std::optional<Error> readProfile(const std::string &file, Cluster &cluster) {
+  Result<MachineProfile> profile = readMachineProfile(file);
+  return profile ? applyProfile(*profile, file, cluster) : profile.error();
+}
 } // namespace
 
-Result<Cluster> parseCluster(std::string_view text) {
+Result<Cluster> parseCluster(std::string_view text, const std::string &folder) {
   Result<Json> json = parseJson(text, "cluster file");
   if (!json)
     return json.error();
@@ -120,6 +127,9 @@ Result<Cluster> parseCluster(std::string_view text) {
   cluster.device.overheadBytes = cluster.device.overhead.least(cluster.ranks());
   if (const Json *links = reader.member("links"); links && !reader.failed())
     readLinks(*links, cluster, partError);
+  std::string profile = reader.text("profile", "");
+  if (!profile.empty() && !reader.failed() && !partError)
+    partError = readProfile((std::filesystem::path(folder) / profile).string(), cluster);
   if (auto error = reader.finish())
     return *error;
   if (partError)

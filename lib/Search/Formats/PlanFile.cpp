@@ -515,6 +515,11 @@ OrderedJson writeSummary(const Plan &plan) {
                             {"ten_percent_more_bandwidth_saves", reasons.moreBandwidthBuys}})
     if (share >= 0)
       json[key] = share;
+  if (const std::optional<ProfileReason> &profile = reasons.profile)
+    json["profile"] = {{"file", profile->file},
+                       {"fingerprint", profile->fingerprint},
+                       {"measured_share", profile->measuredShare},
+                       {"estimated", profile->estimated}};
   for (const LoweredPlan &each : reasons.lowered)
     json["lowered"].push_back({{"plan", each.plan},
                                {"seconds", each.seconds},

@@ -193,6 +193,8 @@ void OptionParser::one() {
     options.modelFile = value(name);
   else if (name == "cluster")
     options.clusterFile = value(name);
+  else if (name == "profile")
+    options.profileFile = value(name);
   else if (name == "device")
     options.device = value(name);
   else if (name == "ranks")
@@ -286,6 +288,12 @@ void OptionParser::conflicts() {
   if (fromProfiles && !o.modelFile.empty())
     return fail("--model and --config (or --profiles) conflict: a model comes from its shape or "
                 "from its profiles; give one");
+  if (fromProfiles && !o.profileFile.empty())
+    return fail("--profile and --config (or --profiles) conflict: this project's profile or the reference's; give one");
+  if (!o.profileFile.empty() && !o.device.empty())
+    return fail("--profile and --device conflict: a profile says what its devices are; drop --device");
+  if (!o.profileFile.empty() && o.modelFile.empty())
+    return fail("--profile needs --model config.json: this version's profiles hold no layers of models");
   if (fromProfiles && (!o.clusterFile.empty() || o.ranks || !o.device.empty()))
     return fail("--cluster, --ranks and --device conflict with --config: its hardware_info and "
                 "hardware folder say what the cluster is; use --num-nodes, --num-gpus-per-node");
@@ -346,6 +354,8 @@ std::string helpText() {
                      "  --global-batch N       samples a step\n"
                      "  --micro-batches N      exactly so many (default: all divisors of the batch)\n"
                      "  --precision P          bf16 (default), fp16 or fp32\n"
+                     "  --profile FILE         profile.json of galvatron-profile: cluster and prices; with --cluster or\n"
+                     "                         --ranks its devices in other numbers\n"
                      "  --cluster FILE         nodes, devices_per_node, device, memory_bytes_per_device, links\n"
                      "  --ranks N              one host with N devices; --device cpu|a100|h100|h200\n"
                      "  --memory SIZE          per device: 24GiB, 80GB (default: the device's)\n"

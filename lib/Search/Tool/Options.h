@@ -17,7 +17,7 @@ namespace galvatron::search {
 struct ToolOptions {
   bool help = false, version = false;
   std::string configFile, root;
-  std::string modelFile, clusterFile, device;
+  std::string modelFile, clusterFile, profileFile, device;
   std::int64_t ranks = 0, memoryBytes = 0, sequence = 0, globalBatch = 0, microBatches = 0;
   std::string costModel = "native"; ///< native or galvatron
   bool supportedOnly = false;       ///< --space=supported

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,13 @@ struct LoweredPlan {
   std::string lostBy;              ///< "takes 1.2 GiB too much", "0.4 ms a step"; empty: it is the choice
 };
 
+/// How far the price was measured.
+struct ProfileReason {
+  std::string file, fingerprint;
+  double measuredShare = 0;           ///< of the step's seconds: measured bodies and messages, or between measured ones
+  std::vector<std::string> estimated; ///< the rest, by what
+};
+
 /// Why this plan: filled by the search, empty for plans read from a file.
 struct Reasons {
   std::vector<LayerReason> layers;
@@ -72,6 +80,8 @@ struct Reasons {
   std::string memoryBindsAt;
   /// Share of the step that 10 % more would save; negative: not asked.
   double moreMemoryBuys = -1, moreBandwidthBuys = -1;
+  /// Nothing: there was no profile.
+  std::optional<ProfileReason> profile;
   /// By rising seconds; empty where nothing was lowered.
   std::vector<LoweredPlan> lowered;
   /// Lines for people: which constraint binds, what lost, what more would buy.
