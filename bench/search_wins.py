@@ -93,7 +93,7 @@ def compile_plan(model: Path, cluster: Path, options: list[str], output: Path) -
     plan = json.loads((output / "plan.json").read_text())
     shutil.rmtree(output)
     ranks = zip(plan["peak_bytes_per_rank"], plan["reserved_bytes_per_rank"])
-    return {"ms": plan["predicted_step_seconds"] * 1e3, "bytes": max(map(sum, ranks))}, result.stdout
+    return {"ms": plan["estimated_step_seconds"] * 1e3, "bytes": max(map(sum, ranks))}, result.stdout
 
 
 def price_uniform(model: Path, cluster: Path, layers: int, ranks: int) -> list[dict]:

@@ -2,9 +2,12 @@
 #include "galvatron/Costs/ClusterInput.h"
 
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
 
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Threading.h"
 
 using namespace galvatron;
@@ -14,10 +17,28 @@ static search::Result<search::Cluster> readClusterFile(const std::string &path) 
   if (!file)
     return search::Error{"cannot read the cluster '" + path + "': " + file.getError().message()};
   llvm::StringRef text = (*file)->getBuffer();
-  search::Result<search::Cluster> cluster = search::parseCluster({text.data(), text.size()});
+  search::Result<search::Cluster> cluster =
+      search::parseCluster({text.data(), text.size()}, llvm::sys::path::parent_path(path).str());
   if (!cluster)
     return search::Error{path + ": " + cluster.error().message};
   return cluster;
+}
+
+/// `cluster` priced by a profile; without one it is the profile's, of as many ranks as asked for.
+static search::Result<search::Cluster> priceByProfile(const ClusterInput &input,
+                                                      std::optional<search::Cluster> cluster) {
+  search::Result<search::MachineProfile> profile = search::readMachineProfile(input.profile);
+  if (!profile)
+    return profile.error();
+  if (!cluster) {
+    search::Result<search::Cluster> measured = search::clusterOf(*profile, input.ranks);
+    if (!measured)
+      return search::Error{"'" + input.profile + "' " + measured.error().message};
+    cluster = std::move(*measured);
+  }
+  if (std::optional<search::Error> error = search::applyProfile(*profile, input.profile, *cluster))
+    return *error;
+  return std::move(*cluster);
 }
 
 search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input) {
@@ -39,6 +60,8 @@ search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input
     ranks = device == "cpu" ? int64_t(llvm::hardware_concurrency().compute_thread_count()) : 1;
   search::Result<search::Cluster> cluster =
       isFile ? readClusterFile(input.file) : search::hostCluster(ranks, memory, device);
+  if (cluster && !input.profile.empty())
+    cluster = priceByProfile(input, isFile || isNamed ? std::optional(*cluster) : std::nullopt);
   if (cluster && memory)
     cluster->memoryBytesPerDevice = memory;
   return cluster;

@@ -280,6 +280,7 @@ KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   if (auto attention = dyn_cast<graph::AttentionBackwardOp>(first)) {
     imbalance = getImbalance(attention);
     pairs *= search::kBackwardAttention;
+    work.isBackward = true;
   }
   double factor = imbalance * getShareOfRing(first);
   work.pairs = amounts.getShare(first, pairs * factor);

@@ -69,7 +69,8 @@ struct KernelWork {
   /// Of attention: queries and keys that the mask lets meet, over samples and heads, as many as forward would take the
   /// time of.
   Amount pairs;
-  int times = 1; ///< that it runs one after another
+  bool isBackward = false; ///< of attention's
+  int times = 1;           ///< that it runs one after another
 };
 
 /// How many steps of a ring an op stands for, which run one after another; 1: itself.

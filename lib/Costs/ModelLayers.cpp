@@ -13,7 +13,6 @@ using namespace mlir;
 using namespace galvatron;
 
 /// On the module, in seconds: kept so that a plan that went through text is still complete.
-static constexpr llvm::StringLiteral kPredictedSecondsAttr = "plan.predicted_step_seconds";
 
 static bool readsDataOnly(graph::CallOp call) {
   return llvm::none_of(call.getInputs().getTypes(), graph::isFloatTensor);

@@ -4,6 +4,7 @@
 #include "PlacedLayer.h"
 
 #include "galvatron/Schedule/Timetable.h"
+#include "galvatron/Search/Model/MachineTables.h"
 #include "galvatron/Search/Model/ShardedStates.h"
 
 #include <map>
@@ -70,17 +71,34 @@ ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int6
 
 ProgramCosts::~ProgramCosts() = default;
 
+/// By what was measured of such kernels on this device, a call's cost included; nothing where none was.
+static std::optional<double> getMeasured(const KernelWork &kernel, double samples,
+                                         const search::MachineTables &tables) {
+  double flops = kernel.flops.of(samples);
+  const search::MeasuredCurve &attention = tables.attention(kernel.isBackward);
+  if (kernel.pairs.of(samples) > 0)
+    return attention.isEmpty() ? std::nullopt : std::optional(attention.seconds(flops));
+  if (kernel.isProduct)
+    return tables.products().isEmpty() ? std::nullopt : std::optional(tables.products().seconds(flops));
+  if (tables.elementwise().isEmpty())
+    return std::nullopt;
+  return tables.elementwise().seconds(kernel.bytes.of(samples));
+}
+
 /// The roofline of each kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its
 /// start.
 static double getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, const search::DeviceKind &device) {
   double seconds = 0;
   for (const KernelWork &kernel : kernels) {
+    std::optional<double> measured = device.tables ? getMeasured(kernel, samples, *device.tables) : std::nullopt;
     double rate = device.matmulFlopsPerSecond * (kernel.isProduct ? 1 : kVectorShareOfProducts);
     double most = std::max(kernel.flops.of(samples) / rate, kernel.bytes.of(samples) / device.memoryBytesPerSecond);
     double pairs = kernel.pairs.of(samples);
     if (pairs > 0 && device.attentionPairsPerSecond > 0)
       most = std::max(most, pairs / device.attentionPairsPerSecond);
-    seconds += kernel.times * (most + device.launchSeconds);
+    // Elementwise work that is bound by its arithmetic is no copy.
+    bool isBound = !kernel.isProduct && measured && most > *measured;
+    seconds += kernel.times * (measured && !isBound ? *measured : most + device.launchSeconds);
   }
   return seconds;
 }

@@ -95,6 +95,9 @@ struct JobCommandLine {
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
                                         "name of a kind of device: h200, h100, a100")};
+  cl::opt<std::string> profile{"profile", cl::cat(category), cl::value_desc("FILE"),
+                               cl::desc("Price messages and kernels by what galvatron-profile measured (profile.json), "
+                                        "on its devices or those of --cluster or --ranks")};
   cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
@@ -119,24 +122,28 @@ struct JobCommandLine {
   cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
                                 cl::desc("Lower the program and print what is proved of its stages, by every byte that "
                                          "they read and write in a step")};
+  cl::opt<std::string> simulate{
+      "simulate", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("Write what every stage is predicted to do in a step, and when, as a trace for "
+               "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
     return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
-           compileTo.getNumOccurrences();
+           compileTo.getNumOccurrences() || simulate.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
   llvm::StringRef findOrphan() const {
     for (const cl::Option *option :
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
-          static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
-          static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&threads),
-          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
-          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
-          static_cast<const cl::Option *>(&keepBodies)})
+          static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&profile),
+          static_cast<const cl::Option *>(&globalBatch), static_cast<const cl::Option *>(&microBatches),
+          static_cast<const cl::Option *>(&threads), static_cast<const cl::Option *>(&target),
+          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
+          static_cast<const cl::Option *>(&explain), static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -163,7 +170,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.printTimetable = line.printTimetable;
   options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
-  options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
+  options.simulate = line.simulate;
+  options.cluster = {line.cluster, line.ranks, line.memory, line.profile, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;
   options.precision = line.precision;
@@ -177,6 +185,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     return reportUsage("expects --ranks of at least 1, but got " + llvm::Twine(line.ranks)), std::nullopt;
   if (line.plan.getNumOccurrences() && line.plan.empty())
     return reportUsage("expects a file after --plan="), std::nullopt;
+  if (line.simulate.getNumOccurrences() && line.simulate.empty())
+    return reportUsage("expects a file after --simulate="), std::nullopt;
   if (line.compileTo.getNumOccurrences()) {
     options.compileTo = parsePhase(line.compileTo);
     if (!options.compileTo)

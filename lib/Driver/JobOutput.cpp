@@ -82,7 +82,7 @@ LogicalResult galvatron::printTimetable(ModuleOp lowered, ArrayRef<Timetable> ti
 
 /// Everything but the folder's appearance under its own name.
 static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef<Timetable> timetables,
-                                const search::Plan &plan, const MainJobOptions &options) {
+                                const search::Plan &plan, StringRef timetable, const MainJobOptions &options) {
   StageOutputOptions stages;
   stages.directory = folder.getTemporaryPath();
   stages.modelName = getModelName(options);
@@ -96,16 +96,18 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef
   if (auto config = lowered->getAttrOfType<StringAttr>(graph::kConfigAttr))
     if (std::string error = folder.writeFile("config.json", config.getValue()); !error.empty())
       return reportError(error);
+  if (std::string error = folder.writeFile("timetable.json", timetable); !error.empty())
+    return reportError(error);
   std::string error = folder.writeFile("plan.json", search::writePlan(plan, countHostBytes(lowered, timetables)));
   return error.empty() ? success() : reportError(error);
 }
 
 LogicalResult galvatron::writeStageFolder(ModuleOp lowered, ArrayRef<Timetable> timetables, const search::Plan &plan,
-                                          const MainJobOptions &options) {
+                                          StringRef timetable, const MainJobOptions &options) {
   OutputFolder folder(getOutputFolder(options));
   if (std::string error = folder.create(); !error.empty())
     return reportError(error);
-  if (failed(fillFolder(folder, lowered, timetables, plan, options)))
+  if (failed(fillFolder(folder, lowered, timetables, plan, timetable, options)))
     return failure();
   if (std::string error = folder.commit(); !error.empty())
     return reportError(error);

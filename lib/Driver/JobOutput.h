@@ -22,10 +22,11 @@ mlir::LogicalResult printProgram(mlir::ModuleOp module, const search::Plan &plan
 mlir::LogicalResult printTimetable(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
                                    const TimetableProof &proof, const MainJobOptions &options);
 
-/// The folder of a module after phase `lower` with its stages' timetables, and the plan to standard output. No folder
-/// is left where it fails.
+/// The folder of a module after phase `lower` with its stages' timetables, as binaries and as `timetable`, the text of
+/// timetable.json, and the plan to standard output. No folder is left where it fails.
 mlir::LogicalResult writeStageFolder(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
-                                     const search::Plan &plan, const MainJobOptions &options);
+                                     const search::Plan &plan, llvm::StringRef timetable,
+                                     const MainJobOptions &options);
 
 } // namespace galvatron
 

@@ -9,6 +9,8 @@
 #include "galvatron/Costs/ProgramCosts.h"
 #include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Search/Solver/ProfileReason.h"
 
 #include "llvm/Support/MemoryBuffer.h"
 
@@ -23,12 +25,18 @@ FailureOr<search::Cluster> galvatron::readJobCluster(const MainJobOptions &optio
   if (isProcessor != (options.target == "cpu"))
     return reportError("expects a cluster of devices that --target " + llvm::Twine(options.target) +
                        " runs on, but got devices of kind " + cluster->device.name);
+  const std::shared_ptr<const search::MachineTables> &tables = cluster->device.tables;
+  if (tables && tables->precision() != options.getPrecision())
+    return reportError("expects a profile of precision " + llvm::Twine(options.getPrecision()) + ", but '" +
+                       tables->file() + "' is of " + tables->precision() +
+                       "; take one with galvatron-profile --precision");
   return std::move(*cluster);
 }
 
 /// Ranks that were asked for; 0: any.
 static int64_t getAskedRanks(const MainJobOptions &options, const search::Cluster &cluster) {
-  return options.cluster.file.empty() ? options.cluster.ranks : cluster.ranks();
+  bool isOfProfile = options.cluster.file.empty() && !options.cluster.profile.empty() && options.search;
+  return options.cluster.file.empty() && !isOfProfile ? options.cluster.ranks : cluster.ranks();
 }
 
 /// The plan file, against the model's layers and what was asked for; `globalBatch` 0: the plan's, or else the model's.
@@ -118,6 +126,7 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
   }
   if (std::optional<search::Error> error = search::checkGivenPlan(problem, *priced).error())
     return reportError(error->message);
+  search::addProfileReason(problem, *priced);
   notePadding(module, *priced);
   return JobPlan{std::move(*priced), std::move(*cluster)};
 }
@@ -164,6 +173,7 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   phase.plan = options.plan;
   phase.ranks = options.search ? options.cluster.ranks : getAskedRanks(options, cluster);
   phase.cluster = options.cluster.file;
+  phase.profile = options.cluster.profile;
   phase.deviceKind = options.cluster.device;
   phase.memory = options.cluster.memory;
   phase.microBatches = options.microBatches.value_or(0);
@@ -171,8 +181,10 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   phase.solver = [&](ModuleOp differentiated, const search::Problem &problem) {
     int64_t threads = options.threads.value_or(differentiated.getContext()->getNumThreads());
     FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases, threads);
-    if (succeeded(solution) && solution->plan)
+    if (succeeded(solution) && solution->plan) {
       searched = *solution->plan;
+      search::addProfileReason(problem, searched);
+    }
     return solution;
   };
   if (!options.search) {

@@ -7,8 +7,10 @@
 #include "JobPlan.h"
 #include "PlanBytes.h"
 #include "ProgramDiagnostics.h"
+#include "StepPrediction.h"
 
 #include "galvatron/Costs/ModelFlops.h"
+#include "galvatron/Search/Formats/TimetableFile.h"
 #include "galvatron/Transforms/PlanMemory.h"
 
 using namespace mlir;
@@ -83,6 +85,27 @@ static FailureOr<std::vector<Timetable>> lowerModule(ModuleOp module, const Main
   return std::move(*timetables);
 }
 
+/// Simulates the step, of a program that is not lowered itself on a copy, and writes what of that is asked for.
+static FailureOr<std::optional<StepPrediction>> predict(ModuleOp module, ArrayRef<Timetable> timetables, JobPlan &job,
+                                                        const MainJobOptions &options, PhaseRunner &phases) {
+  if (!options.writesFolder() && options.simulate.empty())
+    return std::optional<StepPrediction>();
+  OwningOpRef<ModuleOp> copy;
+  auto ofCopy = std::make_shared<std::vector<Timetable>>();
+  if (timetables.empty()) {
+    copy = module.clone();
+    if (failed(phases.lower(*copy, Phase::Lower, ofCopy)))
+      return failure();
+    module = *copy;
+    timetables = *ofCopy;
+  }
+  FailureOr<StepPrediction> prediction = predictStep(module, timetables, job, options);
+  if (failed(prediction) || failed(writePredictedTrace(*prediction, options)))
+    return failure();
+  job.plan.simulatedStepSeconds = prediction->simulated.stepSeconds;
+  return std::optional(std::move(*prediction));
+}
+
 LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {
   Phase start = detectPhase(module);
   if (std::string wrong = findWrongOption(options, start); !wrong.empty())
@@ -109,6 +132,11 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<TimetableProof> proof = TimetableProof();
   if (!timetables->empty() && failed(proof = verifyTimetables(module, *timetables)))
     return failure();
+  if (options.writesFolder() && failed(takeBytes(*job, module)))
+    return failure();
+  FailureOr<std::optional<StepPrediction>> prediction = predict(module, *timetables, *job, options, phases);
+  if (failed(prediction))
+    return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);
   if (!options.writesFolder()) {
@@ -117,9 +145,7 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
       return failure();
     return printProgram(module, job->plan, options);
   }
-  if (failed(takeBytes(*job, module)))
-    return failure();
   if (options.verifyTimetable)
     printProof(*proof, llvm::outs());
-  return writeStageFolder(module, *timetables, job->plan, options);
+  return writeStageFolder(module, *timetables, job->plan, search::writeTimetable((*prediction)->step), options);
 }

@@ -22,6 +22,8 @@ static std::string findWrongValue(const MainJobOptions &options) {
   if (options.printTimetable && options.writesFolder())
     return "expects --print-timetable or --lower, but got both; the timetable of a plan.json is printed with "
            "--plan=FILE";
+  if (!options.simulate.empty() && options.getLastPhase() < Phase::Plan)
+    return "expects --simulate with a plan to lower, but got --compile-to=" + getPhaseName(*options.compileTo).str();
   if (options.keepBodies && options.compileTo != Phase::Lower)
     return "expects --keep-bodies with --compile-to=lower, whose program then says what its bodies compute";
   return "";
@@ -48,6 +50,9 @@ static std::string findWrongPhase(const MainJobOptions &options, Phase start) {
     return "expects --precision before phase differentiate, but the module is after phase " + after;
   if (options.getLastPhase() >= Phase::Plan && start < Phase::Plan && !options.hasPlan())
     return "expects --search or --plan=FILE, since the module has no plan yet";
+  if (!options.simulate.empty() && start > Phase::Plan)
+    return "expects a module before phase shard for --simulate, whose layers have a plan, but it is after phase " +
+           after;
   if (options.hasPlan() && start > Phase::Plan)
     return "expects a module before phase shard to plan, but it is after phase " + after;
   if (options.compileTo && *options.compileTo < start)

@@ -16,7 +16,8 @@ struct MainJobOptions {
   bool search = false, lower = false, explain = false, printTimetable = false, verifyTimetable = false;
   bool keepBodies = false; ///< in a program after phase lower, for `--evaluate`
   std::optional<Phase> compileTo;
-  std::string plan; ///< plan file, instead of a search
+  std::string plan;     ///< plan file, instead of a search
+  std::string simulate; ///< file for the predicted trace of a step; empty: none
   ClusterInput cluster;
   std::optional<int64_t> globalBatch, microBatches;
   std::optional<int64_t> threads;      ///< of the search; default: the context's

@@ -30,8 +30,8 @@ static bool isFolderOfProgram(llvm::StringRef path) {
 static bool isPartOfProgram(llvm::StringRef name) {
   llvm::StringRef stage = name;
   bool isStage = stage.consume_front("stage") && !stage.empty() && llvm::all_of(stage, llvm::isDigit);
-  return isStage || name == "launch" || name == "plan.json" || name == "config.json" || name.starts_with("libgalvatron_") ||
-         name.ends_with(".safetensors") || name.ends_with(".weights");
+  return isStage || name == "launch" || name == "plan.json" || name == "timetable.json" || name == "config.json" ||
+         name.starts_with("libgalvatron_") || name.ends_with(".safetensors") || name.ends_with(".weights");
 }
 
 /// Whether the process works in the folder or below: renaming that would pull it from under the shell.

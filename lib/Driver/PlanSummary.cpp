@@ -1,6 +1,8 @@
 // Runs of equal layers are one line: a model of 80 layers is read at a glance.
 #include "PlanSummary.h"
 
+#include "galvatron/Search/Solver/ProfileReason.h"
+
 #include "llvm/ADT/StringExtras.h"
 
 #include "llvm/Support/Format.h"
@@ -92,8 +94,8 @@ std::string galvatron::describePlan(const Plan &plan) {
 
 void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
   out << describeShape(plan) << " of " << count(plan.globalBatch / plan.microBatches, "sample");
-  if (plan.predictedStepSeconds > 0)
-    out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
+  if (double seconds = plan.predictedSeconds(); seconds > 0)
+    out << llvm::format("; %.3g s a step predicted", seconds);
   out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "layers", "strategy", "bytes of a rank");
   int shownStage = -1;
   for (const Run &run : findRuns(plan)) {
@@ -121,6 +123,7 @@ void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
   }
   for (const auto &[layerType, names] : plan.recomputableValues)
     out << "recomputable values of " << layerType << ": " << llvm::join(names, ", ") << "\n";
+  out << search::explainProfile(plan);
   for (const std::string &note : plan.reasons.notes)
     out << note << "\n";
   if (!plan.reasons.lowered.empty())

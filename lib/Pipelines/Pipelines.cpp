@@ -94,9 +94,9 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
 /// A plan by hand, or the search; both write the same attributes.
 static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &options) {
   if (options.plan.empty())
-    return createSearchPlanPass(
-        {options.cluster, options.deviceKind, options.ranks, options.memory, options.overhead, options.microBatches},
-        options.solver);
+    return createSearchPlanPass({options.cluster, options.profile, options.deviceKind, options.ranks, options.memory,
+                                 options.overhead, options.microBatches},
+                                options.solver);
   AnnotatePlanPassOptions annotate;
   annotate.planFile = options.plan;
   annotate.ranks = options.ranks;

@@ -41,6 +41,8 @@ constexpr double kStraggles = 0.05;
 constexpr double kForTheRest = 1.5;
 /// A pool of operands larger than any cache of a core's share, so that a call finds its operands cold.
 constexpr std::int64_t kColdBytes = 128ll << 20;
+/// Seconds after which a figure that does not repeat will not, where a call takes less.
+constexpr double kLongest = 2;
 /// For the comparison of devices.
 constexpr std::int64_t kLeastBytes = 8 << 20;
 
@@ -196,7 +198,7 @@ double Session::decide(const Work &work, std::size_t after, const Bench &bench) 
     profile.leftOut.push_back(work.name() + ": too little time");
     return 0;
   }
-  return std::max(left / double(after + 1), 3 * expected);
+  return std::max(std::min(left / double(after + 1), kLongest), 3 * expected);
 }
 
 Status Session::keep(const Work &work) {

@@ -5,6 +5,7 @@
 #include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/Precision.h"
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Costs/ModelLayers.h"
 
 #include "runtime/api/MeshAxisWord.h"
 
@@ -186,7 +187,10 @@ std::vector<std::string> galvatron::entryNames(const Timetable &timetable) {
 std::string galvatron::hashProgram(ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream stream(text);
+  Attribute predicted = module->removeAttr(kPredictedSecondsAttr);
   module->print(stream);
+  if (predicted)
+    module->setAttr(kPredictedSecondsAttr, predicted);
   llvm::XXH128_hash_t hash =
       llvm::xxh3_128bits(llvm::ArrayRef(reinterpret_cast<const uint8_t *>(text.data()), text.size()));
   return llvm::utohexstr(hash.high64, /*LowerCase=*/true, /*Width=*/16) + llvm::utohexstr(hash.low64, true, 16);

@@ -1,8 +1,10 @@
 """Shows a plan and the log of a run that followed it, in the terminal.
 
     python -m galvatron.report build/llama/plan.json log.csv
+    python -m galvatron.report --compare predicted.json measured.json -o compare.html
 
-The last line is `final loss X.XXXX`: the loss of the last step, a mean over its global batch.
+The last line is `final loss X.XXXX`: the loss of the last step, a mean over its global batch. `--compare` says instead where
+a step that was predicted (`--simulate`) and one that was measured (`--trace`) differ, and draws both.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
+
+from galvatron import timelines, timelines_page
 
 CURVE_WIDTH, CURVE_HEIGHT = 72, 14
 
@@ -112,11 +117,55 @@ def read_log(path: str) -> list[dict[str, float]]:
         raise ValueError(f"{path}: {expected}, but it is no text ({error})") from None
 
 
+def write_whole(path: str, text: str) -> None:
+    """The file takes its place at once: where it cannot be written, an older one stays."""
+    part = f"{path}.part"
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    except OSError:
+        if os.path.exists(part):
+            os.remove(part)
+        raise
+
+
+def compare_traces(options: argparse.Namespace) -> int:
+    try:
+        predicted, measured = (timelines.read_trace(path) for path in options.compare)
+        result = timelines.compare(predicted, measured)
+        if options.json:
+            write_whole(options.json, json.dumps(result, indent=1) + "\n")
+        if options.output:
+            write_whole(options.output, timelines_page.write_page(predicted, measured, result, options.top))
+    except (OSError, ValueError) as error:
+        print(f"galvatron.report: error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(timelines.describe(result, options.top)))
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="galvatron.report", description="Shows a plan and the log of its run.")
-    parser.add_argument("plan", help="plan.json of the output folder")
-    parser.add_argument("log", help="what --log of the run wrote")
+    parser.add_argument("plan", nargs="?", help="plan.json of the output folder")
+    parser.add_argument("log", nargs="?", help="what --log of the run wrote")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("PREDICTED", "MEASURED"), help="traces of --simulate and of --trace, of one plan"
+    )
+    parser.add_argument("-o", dest="output", metavar="FILE", help="with --compare: a page with both timelines")
+    parser.add_argument("--json", metavar="FILE", help="with --compare: all figures")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="with --compare: rows of the table (10)")
     options = parser.parse_args(arguments)
+    if options.top < 1:
+        parser.error(f"--top expects at least 1, but got {options.top}")
+    if options.compare:
+        if options.plan:
+            parser.error("--compare takes two traces and nothing else")
+        return compare_traces(options)
+    if not options.log:
+        parser.error("expects a plan.json and the log of its run, or --compare with two traces")
+    if options.output or options.json:
+        parser.error("-o and --json are of --compare")
     try:
         plan = read_plan(options.plan)
         steps = read_log(options.log)

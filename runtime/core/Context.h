@@ -27,6 +27,7 @@ struct Group {
 };
 
 class Events;
+class EntryTimes;
 
 /// Host memory that kernels and collectives borrow for the length of one call. One piece, grown to the largest request,
 /// which every caller bounds: with the arena it is all that a rank allocates (docs/runtime.md, "Memory").
@@ -102,6 +103,8 @@ struct gvrt_context {
   galvatron::FailureHandler onFailure = nullptr;
   /// Called after every entry unless null: a device that finds errors late looks for them there.
   void (*afterEntry)(gvrt_context *context) = nullptr;
+  /// Told of every entry, for --trace; null where nobody listens.
+  galvatron::EntryTimes *entryTimes = nullptr;
 };
 
 #endif

@@ -158,6 +158,15 @@ Status parseBetas(Options &options, const std::string &flag, const std::string &
   return first.ok() ? real(options.beta2, 0, 1, kRange)(flag, text.substr(comma + 1)) : first;
 }
 
+Status parseTraceSteps(Options &options, const std::string &flag, const std::string &text) {
+  size_t colon = text.find(':');
+  if (colon == std::string::npos || !parseNumber(text.substr(0, colon), options.traceFirst) ||
+      !parseNumber(text.substr(colon + 1), options.traceLast) || options.traceFirst < 1 ||
+      options.traceLast < options.traceFirst)
+    return Status::error(flag, " expects the first and the last step as in 3:5, but got '", text, "'");
+  return Status::success();
+}
+
 /// A scale that is a positive float, too.
 bool parseScale(const std::string &text, double &scale) {
   return parseNumber(text, scale) && std::isfinite((float)scale) && (float)scale > 0;
@@ -271,6 +280,9 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--log", text(o.log)},
       {"--events", text(o.events)},
       {"--tensorboard", text(o.tensorboard)},
+      {"--trace", text(o.trace)},
+      {"--trace-steps",
+       [&o](const std::string &flag, const std::string &text) { return parseTraceSteps(o, flag, text); }},
       {"--on-nan", choice(o.onNan, {"stop", "skip", "rewind"})},
       {"--nan-limit", integer(o.nanLimit, 1)},
   };
@@ -329,6 +341,8 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     return Status::error("--save-every needs a folder to save to; give --save DIR");
   if (options.keep && !options.saveEvery)
     return Status::error("--keep is of the checkpoints that --save-every writes; give both");
+  if (options.traceFirst && options.trace.empty())
+    return Status::error("--trace-steps says what to trace, but not where to; give --trace FILE");
   Status status = options.checkSchedule();
   return status.ok() ? options.checkEvaluation() : status;
 }
@@ -358,6 +372,7 @@ Status Options::checkEvaluation() const {
       return Status::error(flag, " says what to evaluate, but not when; give --eval-every N or --eval-only");
   for (auto [flag, isGiven] : {std::pair{"--save", !save.empty()},
                                {"--log", !log.empty()},
+                               {"--trace", !trace.empty()},
                                {"--dump-gradients", !dumpGradients.empty()},
                                {"--eval-every", evalEvery > 0}})
     if (isGiven && evalOnly)

@@ -47,7 +47,8 @@ struct Options {
   std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`
   std::optional<int64_t> evalBatches;            // 0: an epoch
   bool evalOnly = false;
-  std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard;
+  std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard, trace;
+  int64_t traceFirst = 0, traceLast = 0; // steps; 0: as Trace.h chooses
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
   int64_t shardBytes = 5'000'000'000;

@@ -1,5 +1,6 @@
 //===- Timetable.cpp - walks the flat list of entries that the compiler emitted ------------------===//
 #include "runtime/core/Timetable.h"
+#include "runtime/core/EntryTimes.h"
 
 namespace galvatron {
 
@@ -35,7 +36,7 @@ void Timetable::run(gvrt_context &context, char *arena, const EntryVisitor &visi
   static const std::string kNoName;
   std::vector<void *> buffers;
   const int64_t *entry = list.words, *end = entry + list.count;
-  for (; entry < end; entry += entry[GVRT_ENTRY_WORDS]) {
+  for (int64_t number = 0; entry < end; entry += entry[GVRT_ENTRY_WORDS], ++number) {
     int64_t numBuffers = entry[GVRT_ENTRY_NUM_BUFFERS];
     buffers.resize(numBuffers);
     for (int64_t i = 0; i < numBuffers; ++i) {
@@ -45,8 +46,12 @@ void Timetable::run(gvrt_context &context, char *arena, const EntryVisitor &visi
     context.entry = entry[GVRT_ENTRY_NAME] < 0 ? nullptr : manifest.names[entry[GVRT_ENTRY_NAME]].c_str();
     context.microBatch = entry[GVRT_ENTRY_MICRO_BATCH] < 0 ? 0 : entry[GVRT_ENTRY_MICRO_BATCH];
     context.layer = entry[GVRT_ENTRY_LAYER] < 0 ? 0 : layers[entry[GVRT_ENTRY_LAYER]];
+    if (context.entryTimes)
+      context.entryTimes->begin(number);
     program.functions[entry[GVRT_ENTRY_FUNCTION]](&context, buffers.data(),
                                                   entry + GVRT_ENTRY_FIRST_BUFFER + numBuffers);
+    if (context.entryTimes)
+      context.entryTimes->end(number);
     context.progress.beat();
     if (context.afterEntry)
       context.afterEntry(&context);

@@ -42,7 +42,7 @@ Status Training::prepare() {
   Status status;
   for (Part part :
        {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
-        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles, &Training::prepareEvents})
+        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareTrace, &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
   if (status.ok())
@@ -55,6 +55,19 @@ Status Training::prepare() {
       introduce();
   }
   return status;
+}
+
+Status Training::prepareTrace() {
+  if (!options.trace.empty() && device.hooks->run)
+    return Status::error("--trace is of programs for the cpu, but this one is for ", manifest.device,
+                         "; leave it out, or compile with --target=cpu");
+  return isComplete ? Status::success() : trace.open(firstStep, lastStep);
+}
+
+void Training::finishTrace() {
+  Status status = trace.finish();
+  if (!status.ok())
+    report.error(status.message);
 }
 
 Status Training::prepareFiles() {
@@ -363,8 +376,10 @@ Status Training::update(int64_t number, double rate, StepSums &total) {
     return StepSums{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
                     ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
   };
+  trace.beginSums();
   Status status = addUp(device.hooks->update ? device.hooks->update(&context) : world.gather(ownSums()),
                         context.devices, number, context.lossScale, total);
+  trace.endSums();
   total.overflowed = lossScale.isOverflow(total, done.lossScale);
   if (!status.ok() && !total.overflowed)
     return status;
@@ -404,6 +419,7 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) {
 }
 
 Status Training::step(int64_t number) {
+  trace.beginStep(number);
   Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
@@ -425,8 +441,10 @@ Status Training::step(int64_t number) {
   StepSums sums;
   context.wantedEnd = wantedEnd(start);
   status = update(number, rate, sums);
+  trace.endUpdate();
   end = sums.wantedEnd;
   double seconds = secondsSince(start), tokens = (double)manifest.globalBatch * (double)manifest.sequence;
+  trace.endStep(seconds);
   StepReport row{number, lastStep, sums.loss, rate, std::sqrt(sums.squares), seconds, tokens / seconds, sums.peakBytes};
   if (!status.ok())
     return onNotFinite(status, number, rate, row);
@@ -542,11 +560,16 @@ Status Training::run() {
     int64_t before = done.step;
     Status status = step(done.step + 1);
     goOnSaving(/*waits=*/!status.ok());
-    if (!status.ok())
+    if (!status.ok()) {
+      finishTrace();
       return status;
+    }
+    if (trace.isWhole())
+      finishTrace();
     if (done.step > before && isSaveDue())
       save(/*atOnce=*/done.step == lastStep || end != kNoEnd);
   }
+  finishTrace();
   goOnSaving(/*waits=*/true);
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
     save(/*atOnce=*/true);

@@ -11,6 +11,7 @@
 #include "runtime/core/NotFinite.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
+#include "runtime/core/Trace.h"
 #include "runtime/data/Batches.h"
 #include "runtime/data/DataSource.h"
 #include "runtime/optim/LossScale.h"
@@ -26,7 +27,8 @@ public:
            gvrt_context &context, const Device &device)
       : world(world), manifest(manifest), program(program), options(options), context(context), device(device),
         timetable(program, manifest, Timetable::training(program)),
-        evaluation(world, manifest, program, options, context, device) {}
+        evaluation(world, manifest, program, options, context, device),
+        trace(world, manifest, program, context, options) {}
   ~Training();
 
   /// Checks what can be checked before the first step, allocates the arena, brings the start values.
@@ -54,6 +56,9 @@ private:
   /// stopped.
   Status resume(DataSource &source);
   Status prepareFiles();
+  Status prepareTrace();
+  /// What was traced, on every rank; a failure is told.
+  void finishTrace();
   void openSaver();
   /// On every rank, when all is well.
   Status prepareEvents();
@@ -105,6 +110,7 @@ private:
   const Device &device;
   Timetable timetable;
   Evaluation evaluation;
+  Trace trace;
   char *arena = nullptr;
   Catalog catalog;
   Carried carried; // on the first rank

@@ -10,6 +10,7 @@ struct ClusterInput {
   std::string file;           ///< cluster.json, or the name of a kind of device ("h200"); empty: this host
   int64_t ranks = 0;          ///< 0: this machine's cores; only without a file
   std::string memory;         ///< budget of one device, such as "2GiB"; empty: the file's, or a share of this host's
+  std::string profile;        ///< profile.json of the devices, which prices them; without a file it is the cluster, too
   std::string device = "cpu"; ///< kind of the devices where there is no file
 };
 

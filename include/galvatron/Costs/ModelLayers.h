@@ -20,6 +20,9 @@ namespace galvatron {
 /// On a layer that was padded for a plan: its name before, by which plans know it.
 inline constexpr llvm::StringLiteral kLayerTypeAttrName = "plan.layer_type";
 
+/// On a planned module: the search's own figure for a step. Written for people; the program is the same whatever it says.
+inline constexpr llvm::StringLiteral kPredictedSecondsAttr = "plan.predicted_step_seconds";
+
 struct ModelLayers {
   mlir::func::FuncOp step;
   int64_t globalBatch = 0; ///< samples of a step

@@ -45,6 +45,7 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
   Option<int64_t> ranks{*this, "ranks", llvm::cl::init(0),
                         llvm::cl::desc("Ranks; 0: as many as the plan says, or this machine's cores")};
   Option<std::string> cluster{*this, "cluster", llvm::cl::desc("Cluster file for the search, instead of ranks")};
+  Option<std::string> profile{*this, "profile", llvm::cl::desc("Profile that prices the devices of the search")};
   Option<std::string> deviceKind{*this, "device-kind", llvm::cl::init("cpu"),
                                  llvm::cl::desc("Kind of the devices where no cluster file says it")};
   Option<std::string> memory{*this, "memory", llvm::cl::desc("Budget of one device, such as 2GiB")};

@@ -107,6 +107,7 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"clusterFile", "cluster", "std::string", /*default=*/"", "Cluster file (cluster.json), instead of ranks">,
+    Option<"profileFile", "profile", "std::string", /*default=*/"", "Profile (profile.json) that prices the devices; without a cluster file it is the cluster, too">,
     Option<"deviceKind", "device-kind", "std::string", /*default=*/"\"cpu\"", "Kind of the devices where no cluster file says it">,
     Option<"ranks", "ranks", "int64_t", /*default=*/"0", "Devices of this host; 0: as many as it has cores">,
     Option<"memory", "memory", "std::string", /*default=*/"", "Budget of one device, such as 2GiB; empty: the cluster's, or a share of this host's">,

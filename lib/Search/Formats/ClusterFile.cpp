@@ -3,8 +3,12 @@
 #include "galvatron/Search/Formats/ClusterFile.h"
 
 #include "JsonReader.h"
+#include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 
 namespace galvatron::search {
 
@@ -82,9 +86,13 @@ void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error)
   if (auto complaint = reader.finish(); complaint && !error)
     error = complaint;
 }
+std::optional<Error> readProfile(const std::string &file, Cluster &cluster) {
+  Result<MachineProfile> profile = readMachineProfile(file);
+  return profile ? applyProfile(*profile, file, cluster) : profile.error();
+}
 } // namespace
 
-Result<Cluster> parseCluster(std::string_view text) {
+Result<Cluster> parseCluster(std::string_view text, const std::string &folder) {
   Result<Json> json = parseJson(text, "cluster file");
   if (!json)
     return json.error();
@@ -119,11 +127,39 @@ Result<Cluster> parseCluster(std::string_view text) {
   cluster.device.overheadBytes = cluster.device.overhead.least(cluster.ranks());
   if (const Json *links = reader.member("links"); links && !reader.failed())
     readLinks(*links, cluster, partError);
+  std::string profile = reader.text("profile", "");
+  if (!profile.empty() && !reader.failed() && !partError)
+    partError = readProfile((std::filesystem::path(folder) / profile).string(), cluster);
   if (auto error = reader.finish())
     return *error;
   if (partError)
     return *partError;
   return cluster;
+}
+
+/// As people wrote it: without what a change of units adds in the last digits.
+static double inUnits(double value, double unit) { return std::round(value / unit * 1e9) / 1e9; }
+
+static nlohmann::ordered_json writeLink(const Link &link) {
+  nlohmann::ordered_json json = {{"GB_per_s", inUnits(link.bytesPerSecond, 1e9)},
+                                 {"us", inUnits(link.latencySeconds, 1e-6)}};
+  for (auto [bytes, rate] : link.sends)
+    json["sends"].push_back({{"MB", inUnits(bytes, 1e6)}, {"GB_per_s", inUnits(rate, 1e9)}});
+  return json;
+}
+
+std::string writeCluster(const Cluster &cluster) {
+  nlohmann::ordered_json links = {{"intra", writeLink(cluster.intra)}, {"inter", writeLink(cluster.inter)}};
+  if (!cluster.interOfNode.empty())
+    links["inter"] = nlohmann::ordered_json::array();
+  for (const Link &link : cluster.interOfNode)
+    links["inter"].push_back(writeLink(link));
+  return nlohmann::ordered_json{{"nodes", cluster.nodes},
+                                {"devices_per_node", cluster.devicesPerNode},
+                                {"device", cluster.device.name},
+                                {"memory_bytes_per_device", cluster.memoryBytesPerDevice},
+                                {"links", links}}
+      .dump();
 }
 
 } // namespace galvatron::search

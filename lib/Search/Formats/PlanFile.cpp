@@ -154,6 +154,13 @@ plan::Mesh readMesh(JsonReader &reader) {
   return {};
 }
 
+double readSeconds(JsonReader &reader, const char *key) {
+  double seconds = reader.number(key, 0.0);
+  if (seconds < 0)
+    reader.fail("key '" + std::string(key) + "' expects at least 0, but got " + describeJson(*reader.member(key)));
+  return seconds;
+}
+
 Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   JsonReader reader(json, "plan");
   Plan plan;
@@ -173,10 +180,10 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '" + schedule + "'");
   plan.virtualStages = degree(reader, "virtual_stages");
   plan.mesh = readMesh(reader);
-  plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
-  if (plan.predictedStepSeconds < 0)
-    reader.fail("key 'predicted_step_seconds' expects at least 0, but got " +
-                describeJson(*reader.member("predicted_step_seconds")));
+  plan.predictedStepSeconds = readSeconds(reader, "predicted_step_seconds");
+  // The prediction is of the program that it lowered to, which another one may not be; the search's own stays.
+  if (reader.has("estimated_step_seconds"))
+    plan.predictedStepSeconds = readSeconds(reader, "estimated_step_seconds");
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
   reader.member("recomputable_values");                              // written for people, the model's
@@ -512,6 +519,11 @@ OrderedJson writeSummary(const Plan &plan) {
                             {"ten_percent_more_bandwidth_saves", reasons.moreBandwidthBuys}})
     if (share >= 0)
       json[key] = share;
+  if (const std::optional<ProfileReason> &profile = reasons.profile)
+    json["profile"] = {{"file", profile->file},
+                       {"fingerprint", profile->fingerprint},
+                       {"measured_share", profile->measuredShare},
+                       {"estimated", profile->estimated}};
   for (const LoweredPlan &each : reasons.lowered)
     json["lowered"].push_back({{"plan", each.plan},
                                {"seconds", each.seconds},
@@ -531,7 +543,8 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
                       {"schedule", std::string(scheduleName(plan.schedule))},
                       {"global_batch", plan.globalBatch},
                       {"micro_batches", plan.microBatches},
-                      {"predicted_step_seconds", plan.predictedStepSeconds},
+                      {"predicted_step_seconds", plan.predictedSeconds()},
+                      {"estimated_step_seconds", plan.predictedStepSeconds},
                       {"peak_bytes_per_rank", plan.peakBytesPerRank},
                       {"reserved_bytes_per_rank", plan.overheadBytesPerRank}};
   if (!hostBytesPerRank.empty())

@@ -2,8 +2,11 @@
 
 #include "galvatron/Search/Model/LinkModel.h"
 
+#include "galvatron/Search/Model/MachineTables.h"
+
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace galvatron::search {
 
@@ -40,10 +43,29 @@ std::int64_t membersWithin(const plan::GroupShape &group, std::int64_t devicesPe
   return within;
 }
 
+/// Nodes whose links differ, as a file says, are not the profile's.
+std::optional<double> LinkModel::measuredSeconds(CollectiveKind kind, double bytes,
+                                                 const plan::GroupShape &group) const {
+  bool isWithinNode = membersWithin(group, cluster.devicesPerNode) == group.size();
+  if (!cluster.device.tables || (!isWithinNode && !cluster.interOfNode.empty()))
+    return std::nullopt;
+  auto message = cluster.device.tables->message(kind, bytes, group, cluster.devicesPerNode);
+  return message ? std::optional(message->seconds) : std::nullopt;
+}
+
+std::optional<double> LinkModel::measuredSend(double bytes, int distance, bool isWithinNode) const {
+  if (!cluster.device.tables || (!isWithinNode && !cluster.interOfNode.empty()))
+    return std::nullopt;
+  auto message = cluster.device.tables->send(bytes, distance, isWithinNode);
+  return message ? std::optional(message->seconds) : std::nullopt;
+}
+
 double LinkModel::seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const {
   double groupSize = double(group.size());
   if (groupSize <= 1 || bytes <= 0)
     return 0;
+  if (std::optional<double> measured = measuredSeconds(kind, bytes, group))
+    return *measured;
   double within = double(membersWithin(group, cluster.devicesPerNode));
   double nodes = std::ceil(groupSize / within);
   const Link &intra = cluster.intra;
@@ -69,6 +91,8 @@ double LinkModel::seconds(CollectiveKind kind, double bytes, const plan::GroupSh
 double LinkModel::sendSeconds(double bytesPerRank, int distance) const {
   if (bytesPerRank <= 0)
     return 0;
+  if (std::optional<double> measured = measuredSend(bytesPerRank, distance, distance < cluster.devicesPerNode))
+    return *measured;
   return messageSeconds(distance < cluster.devicesPerNode ? cluster.intra : inter, bytesPerRank);
 }
 
@@ -78,7 +102,10 @@ double LinkModel::sendSecondsFrom(std::int64_t first, std::int64_t count, double
   // Sender and receiver are ranges as wide and as far apart as `distance` at
   // least: if both lie in one node, no pair crosses.
   std::int64_t low = std::min(first, first + distance), high = std::max(first, first + distance) + count - 1;
-  if (low / cluster.devicesPerNode == high / cluster.devicesPerNode)
+  bool isWithinNode = low / cluster.devicesPerNode == high / cluster.devicesPerNode;
+  if (std::optional<double> measured = measuredSend(bytesPerRank, std::abs(distance), isWithinNode))
+    return *measured;
+  if (isWithinNode)
     return messageSeconds(cluster.intra, bytesPerRank);
   return std::max(messageSeconds(cluster.interOfRanks(first, count), bytesPerRank),
                   messageSeconds(cluster.interOfRanks(first + distance, count), bytesPerRank));

@@ -2,6 +2,9 @@
 
 #include "Explain.h"
 
+#include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Search/Solver/ProfileReason.h"
+
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -50,6 +53,8 @@ Cluster withFasterLinks(Cluster cluster, double factor) {
     for (auto &point : link->sends)
       point.second *= factor;
   }
+  if (cluster.device.tables)
+    cluster.device.tables = cluster.device.tables->withFasterLinks(factor);
   return cluster;
 }
 } // namespace
@@ -86,6 +91,7 @@ std::string explainText(const Plan &plan) {
                        other.lostBy.c_str(), other.extraSeconds * 1e3, double(other.extraBytes) / (1 << 20));
     first = end;
   }
+  text += explainProfile(plan);
   for (const std::string &note : plan.reasons.notes)
     text += note + "\n";
   return text;

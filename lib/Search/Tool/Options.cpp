@@ -193,6 +193,8 @@ void OptionParser::one() {
     options.modelFile = value(name);
   else if (name == "cluster")
     options.clusterFile = value(name);
+  else if (name == "profile")
+    options.profileFile = value(name);
   else if (name == "device")
     options.device = value(name);
   else if (name == "ranks")
@@ -209,6 +211,8 @@ void OptionParser::one() {
     options.costModel = word(name, {"native", "galvatron"});
   else if (name == "evaluate")
     options.evaluateFile = value(name);
+  else if (name == "predict")
+    options.predictFolder = value(name);
   else if (name == "output")
     options.outputFile = value(name);
   else if (name == "format")
@@ -270,10 +274,26 @@ void OptionParser::conflicts() {
   const ToolOptions &o = options;
   if (o.help || o.version)
     return;
+  if (!o.predictFolder.empty()) {
+    bool asksForPlan = !o.configFile.empty() || !o.modelFile.empty() || !o.evaluateFile.empty() ||
+                       !o.outputFile.empty() || !o.overrides.empty() || o.globalBatch || o.microBatches ||
+                       o.memoryBytes || o.ranks || !o.device.empty() || o.costModel != "native" || o.explain;
+    if (asksForPlan)
+      return fail("--predict takes a program that has its plan: beside it stand only --cluster and --simulate=FILE");
+    if (o.simulate && o.traceFile.empty())
+      return fail("--predict simulates already; --simulate=FILE says where to write the trace");
+    return;
+  }
   bool fromProfiles = !o.configFile.empty() || o.overrides.contains("profiles");
   if (fromProfiles && !o.modelFile.empty())
     return fail("--model and --config (or --profiles) conflict: a model comes from its shape or "
                 "from its profiles; give one");
+  if (fromProfiles && !o.profileFile.empty())
+    return fail("--profile and --config (or --profiles) conflict: this project's profile or the reference's; give one");
+  if (!o.profileFile.empty() && !o.device.empty())
+    return fail("--profile and --device conflict: a profile says what its devices are; drop --device");
+  if (!o.profileFile.empty() && o.modelFile.empty())
+    return fail("--profile needs --model config.json: this version's profiles hold no layers of models");
   if (fromProfiles && (!o.clusterFile.empty() || o.ranks || !o.device.empty()))
     return fail("--cluster, --ranks and --device conflict with --config: its hardware_info and "
                 "hardware folder say what the cluster is; use --num-nodes, --num-gpus-per-node");
@@ -334,6 +354,8 @@ std::string helpText() {
                      "  --global-batch N       samples a step\n"
                      "  --micro-batches N      exactly so many (default: all divisors of the batch)\n"
                      "  --precision P          bf16 (default), fp16 or fp32\n"
+                     "  --profile FILE         profile.json of galvatron-profile: cluster and prices; with --cluster or\n"
+                     "                         --ranks its devices in other numbers\n"
                      "  --cluster FILE         nodes, devices_per_node, device, memory_bytes_per_device, links\n"
                      "  --ranks N              one host with N devices; --device cpu|a100|h100|h200\n"
                      "  --memory SIZE          per device: 24GiB, 80GB (default: the device's)\n"
@@ -347,6 +369,8 @@ std::string helpText() {
                      "  --time-limit N         seconds\n"
                      "  --threads N            of the native search (default: all; the plan is the same)\n"
                      "  --evaluate FILE        price this plan (either format) instead of searching\n"
+                     "  --predict FOLDER       what a step of the stage binaries there takes, by their timetable.json;\n"
+                     "                         only --cluster (default: theirs) and --simulate beside it\n"
                      "results\n"
                      "  -o, --output FILE      write the plan there too\n"
                      "  --format F             own or reference (default auto: reference for galvatron)\n"

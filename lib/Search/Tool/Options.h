@@ -17,13 +17,14 @@ namespace galvatron::search {
 struct ToolOptions {
   bool help = false, version = false;
   std::string configFile, root;
-  std::string modelFile, clusterFile, device;
+  std::string modelFile, clusterFile, profileFile, device;
   std::int64_t ranks = 0, memoryBytes = 0, sequence = 0, globalBatch = 0, microBatches = 0;
   std::string costModel = "native"; ///< native or galvatron
   bool supportedOnly = false;       ///< --space=supported
   bool onlySharded = false;         ///< --space=sdp
   bool configured = false;          ///< --space=configured
   std::string evaluateFile, outputFile, format = "auto", traceFile;
+  std::string predictFolder; ///< of stage binaries, whose step is predicted; empty: none
   std::string precision; ///< empty: bf16
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;
   double timeLimitSeconds = 0;

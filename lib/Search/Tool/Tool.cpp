@@ -9,15 +9,19 @@
 
 #include "Explain.h"
 #include "Options.h"
+#include "Predict.h"
 #include "SpaceArguments.h"
 #include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Check/Simulator.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/MachineProfileFile.h"
 #include "galvatron/Search/Formats/ModelFile.h"
 #include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
 #include "galvatron/Search/Model/TransformerModel.h"
 #include "galvatron/Search/Reference/ProfiledCosts.h"
 #include "galvatron/Search/Reference/ReferenceSearch.h"
+#include "galvatron/Search/Solver/ProfileReason.h"
 #include "galvatron/Search/Solver/Solver.h"
 
 #include <atomic>
@@ -100,6 +104,8 @@ private:
   std::optional<Error> evaluateReference(const ReferenceModel &model);
   std::optional<Error> finishNative(const Problem &problem, Plan plan, const Solution *solution);
   std::optional<Error> fromShape();
+  std::optional<Error> predict();
+  Result<Cluster> clusterByProfile(const MachineProfile &profile, Cluster given) const;
   std::optional<Error> simulatePlan(const Problem &problem, const Plan &plan);
   void reportInfeasible(const std::string &reason);
 
@@ -112,7 +118,19 @@ private:
   bool infeasible = false;
 };
 
+std::optional<Error> Tool::predict() {
+  Result<Prediction> prediction = predictFolder(options);
+  if (!prediction)
+    return prediction.error();
+  output = describePrediction(*prediction);
+  if (options.traceFile.empty())
+    return std::nullopt;
+  return writeFile(options.traceFile, writeStepTrace(prediction->step, prediction->simulated));
+}
+
 std::optional<Error> Tool::work() {
+  if (!options.predictFolder.empty())
+    return predict();
   if (!options.modelFile.empty())
     return fromShape();
   std::string text;
@@ -296,11 +314,31 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
 // The native cost model
 //===----------------------------------------------------------------------===//
 
+/// `given` of --cluster, priced by --profile; without --cluster the profile's own, of --ranks.
+Result<Cluster> Tool::clusterByProfile(const MachineProfile &profile, Cluster given) const {
+  if (options.clusterFile.empty()) {
+    Result<Cluster> own = clusterOf(profile, options.ranks);
+    if (!own)
+      return Error{"'" + options.profileFile + "' " + own.error().message};
+    given = std::move(*own);
+  }
+  if (std::optional<Error> error = applyProfile(profile, options.profileFile, given))
+    return *error;
+  return given;
+}
+
 std::optional<Error> Tool::fromShape() {
   Result<std::string> text = readFile(options.modelFile);
   if (!text)
     return text.error();
-  std::string precision = options.precision.empty() ? "bf16" : options.precision;
+  std::optional<MachineProfile> profile;
+  if (!options.profileFile.empty()) {
+    Result<MachineProfile> readProfile = readMachineProfile(options.profileFile);
+    if (!readProfile)
+      return readProfile.error();
+    profile = std::move(*readProfile);
+  }
+  std::string precision = !options.precision.empty() ? options.precision : profile ? profile->precision : "bf16";
   Json parallelism = options.overrides.value("parallelism_info", Json::object());
   if (const Json given = parallelism.value("mixed_precision", Json()); given.is_string()) {
     if (!options.precision.empty())
@@ -318,7 +356,7 @@ std::optional<Error> Tool::fromShape() {
     Result<std::string> read = readFile(options.clusterFile);
     if (!read)
       return read.error();
-    cluster = parseCluster(*read);
+    cluster = parseCluster(*read, std::filesystem::path(options.clusterFile).parent_path().string());
     if (cluster && options.ranks && cluster->ranks() != options.ranks)
       return Error{"--ranks " + std::to_string(options.ranks) + " conflicts with '" + options.clusterFile +
                    "', whose nodes x devices_per_node is " + std::to_string(cluster->ranks()) + "; drop one of them"};
@@ -329,9 +367,15 @@ std::optional<Error> Tool::fromShape() {
     std::int64_t ranks = options.ranks ? options.ranks : std::max(1u, std::thread::hardware_concurrency());
     cluster = hostCluster(ranks, options.memoryBytes, options.device.empty() ? "cpu" : options.device);
   }
+  if (cluster && profile)
+    cluster = clusterByProfile(*profile, *cluster);
   if (!cluster)
     return cluster.error();
   problem.cluster = *cluster;
+  if (cluster->device.tables && cluster->device.tables->precision() != precision)
+    return Error{"precision " + precision + " conflicts with '" + cluster->device.tables->file() + "', which is of " +
+                 cluster->device.tables->precision() + "; give --precision " + cluster->device.tables->precision() +
+                 ", or take a profile with galvatron-profile --precision " + precision};
   if (options.memoryBytes)
     problem.cluster.memoryBytesPerDevice = options.memoryBytes;
   problem.globalBatch = options.globalBatch ? options.globalBatch : 1;
@@ -454,6 +498,8 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
   CheckReport report = solution ? checkPlan(problem, plan) : checkGivenPlan(problem, plan);
   if (std::optional<Error> error = report.error())
     return error;
+  if (wantsReasons())
+    addProfileReason(problem, plan);
   output["status"] = solution && solution->interrupted ? "interrupted" : "ok";
   output["plan"] = OrderedJson::parse(writePlan(plan));
   if (!options.explain)

@@ -79,7 +79,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
                            << layer.block << "'; search from the model as it was imported";
         return signalPassFailure();
       }
-    search::Result<search::Cluster> cluster = readCluster({clusterFile, ranks, memory, deviceKind});
+    search::Result<search::Cluster> cluster = readCluster({clusterFile, ranks, memory, profileFile, deviceKind});
     if (!cluster) {
       module.emitError(cluster.error().message);
       return signalPassFailure();

@@ -9,6 +9,7 @@
 
 #include "galvatron/Search/Model/Cluster.h"
 
+#include <string>
 #include <string_view>
 
 namespace galvatron::search {
@@ -18,8 +19,12 @@ namespace galvatron::search {
 /// `reserved_bytes_per_device` is a number for every rank, or `{"context", "library",
 /// "group", "direction", "peer", "sums", "mapping"}`, the fields of OverheadBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
-/// node. Unknown keys, wrong types, rates that are not positive are errors.
-Result<Cluster> parseCluster(std::string_view json);
+/// node. `profile` names a profile.json, relative to `folder`, whose tables then price
+/// kernels and groups. Unknown keys, wrong types, rates that are not positive are errors.
+Result<Cluster> parseCluster(std::string_view json, const std::string &folder = "");
+
+/// The same on one line: what `parseCluster` reads into a cluster whose steps take as long.
+std::string writeCluster(const Cluster &cluster);
 
 } // namespace galvatron::search
 

@@ -5,7 +5,8 @@
 // * this project's `plan.json`: `ranks`, `global_batch`, `micro_batches`,
 //   `pipeline`, `schedule`, `units` (`path`, `layer_type`, `stage`,
 //   `strategy`), `peak_bytes_per_rank`,
-//   `reserved_bytes_per_rank`, `predicted_step_seconds`, `reasons`;
+//   `reserved_bytes_per_rank`, `predicted_step_seconds`, `estimated_step_seconds`,
+//   `reasons`;
 // * Hetu-Galvatron's flat object: `pp_deg`, `tp_sizes_enc`, `use_sp`, …, which
 //   numbers layers and gives both ends one strategy. It cannot say everything;
 //   writing tells what would be lost.

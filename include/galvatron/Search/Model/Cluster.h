@@ -15,6 +15,7 @@
 #include "galvatron/Search/Model/Result.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,6 +77,8 @@ struct OverheadBytes {
 /// Attention's backward against its forward, of five products to two (measured on h200: 3.2 to 3.3).
 inline constexpr double kBackwardAttention = 3.2;
 
+class MachineTables;
+
 /// What one device of a kind can do. Rates are sustained ones, not peaks; each
 /// figure's origin stands beside the table in Cluster.cpp.
 struct DeviceKind {
@@ -104,6 +107,8 @@ struct DeviceKind {
   double peakNarrowFlopsPerSecond = 0, peakFloatFlopsPerSecond = 0;
   /// Bytes that a search leaves free in every rank; `parseCluster` and `hostCluster` give it the overhead of any plan.
   std::int64_t overheadBytes = 0;
+  /// What galvatron-profile measured of it and its links: where these have a price, it counts. Null: nothing was.
+  std::shared_ptr<const MachineTables> tables = nullptr;
 };
 
 struct Cluster {

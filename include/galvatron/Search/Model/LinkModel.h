@@ -14,12 +14,17 @@
 //   two levels           within nodes, then the k ranks of a node each their
 //                        n/k share across nodes, then within nodes
 //
+// Where the cluster comes with a profile, a group that was measured takes what it
+// took (MachineTables.h); the formulas are for all others.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef GALVATRON_SEARCH_MODEL_LINKMODEL_H
 #define GALVATRON_SEARCH_MODEL_LINKMODEL_H
 
 #include "galvatron/Search/Model/Problem.h"
+
+#include <optional>
 
 namespace galvatron::search {
 
@@ -37,6 +42,10 @@ public:
   double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const override;
 
 private:
+  /// By the cluster's profile, if it has that.
+  std::optional<double> measuredSeconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const;
+  std::optional<double> measuredSend(double bytes, int distance, bool isWithinNode) const;
+
   Cluster cluster;
   Link inter;
 };

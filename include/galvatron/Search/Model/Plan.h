@@ -67,6 +67,13 @@ struct LoweredPlan {
   std::string lostBy;              ///< "takes 1.2 GiB too much", "0.4 ms a step"; empty: it is the choice
 };
 
+/// How far the price was measured.
+struct ProfileReason {
+  std::string file, fingerprint;
+  double measuredShare = 0;           ///< of the step's seconds: measured bodies and messages, or between measured ones
+  std::vector<std::string> estimated; ///< the rest, by what
+};
+
 /// Why this plan: filled by the search, empty for plans read from a file.
 struct Reasons {
   std::vector<LayerReason> layers;
@@ -77,6 +84,8 @@ struct Reasons {
   std::string memoryBindsAt;
   /// Share of the step that 10 % more would save; negative: not asked.
   double moreMemoryBuys = -1, moreBandwidthBuys = -1;
+  /// Nothing: there was no profile.
+  std::optional<ProfileReason> profile;
   /// By rising seconds; empty where nothing was lowered.
   std::vector<LoweredPlan> lowered;
   /// Lines for people: which constraint binds, what lost, what more would buy.
@@ -102,6 +111,8 @@ struct Plan {
   /// What the rank's device has in use beside that (OverheadBytes). Empty when unknown.
   std::vector<std::int64_t> overheadBytesPerRank;
   double predictedStepSeconds = 0;
+  /// The same of the lowered program, simulated entry by entry (Check/StepSimulator.h); 0: unknown.
+  double simulatedStepSeconds = 0;
   /// What the step is about, whatever the plan, and what one device could compute at most; 0: unknown.
   double modelFlopsPerStep = 0, peakFlopsPerSecond = 0;
   std::vector<StageMemory> stageMemory;
@@ -113,6 +124,8 @@ struct Plan {
   /// `mesh`, or what follows.
   plan::Mesh rankMesh() const;
   PipelineShape shape() const { return {schedule, pipeline, virtualStages, microBatches}; }
+  /// What plan.json calls predicted: by simulation, where the plan was lowered.
+  double predictedSeconds() const { return simulatedStepSeconds > 0 ? simulatedStepSeconds : predictedStepSeconds; }
   /// Part of every layer: stage numbers rise one by one from 0 to pipeline - 1,
   /// and begin again with each virtual stage.
   std::vector<int> partOfLayers() const;

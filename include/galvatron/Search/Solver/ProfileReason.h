@@ -1,0 +1,22 @@
+//===- ProfileReason.h - How far a plan's price was measured ----*- C++ -*-===//
+#ifndef GALVATRON_SEARCH_SOLVER_PROFILEREASON_H
+#define GALVATRON_SEARCH_SOLVER_PROFILEREASON_H
+
+#include "galvatron/Search/Model/Plan.h"
+#include "galvatron/Search/Model/Problem.h"
+
+#include <string>
+
+namespace galvatron::search {
+
+/// Fills `plan.reasons.profile`, or where the cluster has no profile adds a note that says by what prices are. The
+/// share that was measured: what the step would lose if messages between measured sizes took no time. Kernels' tables
+/// are not the layers' bodies, so they count as estimated. Nothing where costs and links are the reference's.
+void addProfileReason(const Problem &problem, Plan &plan);
+
+/// Lines for people; empty without a profile.
+std::string explainProfile(const Plan &plan);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_SOLVER_PROFILEREASON_H

@@ -1,0 +1,48 @@
+// One price list for all of it: what a reader of timetable.json has, so that `galvatron-search --predict` says the
+// same.
+#include "StepPrediction.h"
+
+#include "ProgramDiagnostics.h"
+
+#include "galvatron/Costs/LoweredStep.h"
+#include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Target/StageBinaries.h"
+#include "runtime/core/Version.h"
+
+#include "mlir/Support/FileUtilities.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/ToolOutputFile.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+FailureOr<StepPrediction> galvatron::predictStep(ModuleOp lowered, ArrayRef<Timetable> timetables, const JobPlan &job,
+                                                 const MainJobOptions &options) {
+  search::Result<search::Cluster> cluster = search::parseCluster(search::writeCluster(job.cluster));
+  if (!cluster)
+    return reportError(cluster.error().message);
+  StepPrediction prediction;
+  search::StepTimetable &step = prediction.step;
+  step = makeStepTimetable(lowered, timetables, job.plan, *cluster, hashProgram(lowered));
+  step.version = std::string("galvatron-opt ") + kVersion;
+  step.model = llvm::sys::path::stem(options.input).str();
+  step.target = options.target;
+  search::Result<search::SimulatedStep> simulated = search::simulateStep(step, search::ClusterPrices(step.cluster));
+  if (!simulated)
+    return reportError(simulated.error().message);
+  prediction.simulated = std::move(*simulated);
+  search::noteSimulation(step, prediction.simulated);
+  return prediction;
+}
+
+LogicalResult galvatron::writePredictedTrace(const StepPrediction &prediction, const MainJobOptions &options) {
+  if (options.simulate.empty())
+    return success();
+  std::string error;
+  auto file = openOutputFile(options.simulate, &error);
+  if (!file)
+    return reportError(error + "; name another with --simulate=FILE");
+  file->os() << search::writeStepTrace(prediction.step, prediction.simulated);
+  file->keep();
+  return success();
+}

@@ -1,0 +1,149 @@
+//===- StepTrace.cpp - A simulated step in the form of measured traces ----===//
+//
+// runtime/core/Trace.cpp writes the measured ones; docs/timetable.md says what both hold.
+//
+//===----------------------------------------------------------------------===//
+
+#include "galvatron/Search/Check/StepSimulator.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+namespace galvatron::search {
+
+using OrderedJson = nlohmann::ordered_json;
+
+namespace {
+
+/// Of more events than that, only the first rank of each stage is written.
+constexpr std::int64_t kMostEvents = 500000;
+/// Of the streams that a rank has whatever it exchanges; those to and from stages follow.
+constexpr const char *kStreams[] = {"compute", "collectives", "gradients"};
+/// What an arrow is told from others by: up to so many between two ranks in a step.
+constexpr std::int64_t kMostMessages = 1 << 20;
+
+std::string quoted(const std::string &text) {
+  return OrderedJson(text).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+/// Microseconds, to the nanosecond.
+std::string micros(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f", seconds * 1e6);
+  return text;
+}
+
+class TraceWriter {
+public:
+  TraceWriter(const StepTimetable &step, const SimulatedStep &simulated) : step(step), simulated(simulated) {}
+  std::string run();
+
+private:
+  void writeRank(int stage, std::int64_t device);
+  void writeNames(int stage, std::int64_t rank);
+  void writeSpan(int stage, std::int64_t rank, const StepEntry &entry, std::int64_t number, StepSpan span);
+  void writeArrow(const char *phase, std::int64_t rank, const StepEntry &entry, std::int64_t from, std::int64_t to,
+                  std::int64_t number, double at);
+  int threadOf(const std::string &stream) const;
+  void add(const std::string &event) { text += (isFirst ? "\n" : ",\n") + event, isFirst = false; }
+
+  const StepTimetable &step;
+  const SimulatedStep &simulated;
+  std::string text;
+  bool isFirst = true;
+};
+
+} // namespace
+
+int TraceWriter::threadOf(const std::string &stream) const {
+  for (std::size_t i = 0; i < std::size(kStreams); ++i)
+    if (stream == kStreams[i])
+      return int(i);
+  int stage = std::atoi(stream.substr(stream.rfind(' ') + 1).c_str());
+  return int(std::size(kStreams)) + 2 * stage + (stream.starts_with("from") ? 1 : 0);
+}
+
+void TraceWriter::writeNames(int stage, std::int64_t rank) {
+  std::string pid = std::to_string(rank);
+  add("{\"ph\":\"M\",\"pid\":" + pid + ",\"name\":\"process_name\",\"args\":{\"name\":\"rank " + pid + ", stage " +
+      std::to_string(stage) + "\"}}");
+  std::map<int, std::string> threads = {{0, kStreams[0]}, {1, kStreams[1]}};
+  for (const StepEntry &entry : step.stages[stage].entries)
+    threads[threadOf(entry.stream)] = entry.stream;
+  for (const auto &[thread, name] : threads)
+    add("{\"ph\":\"M\",\"pid\":" + pid + ",\"tid\":" + std::to_string(thread) +
+        ",\"name\":\"thread_name\",\"args\":{\"name\":" + quoted(name) + "}}");
+}
+
+void TraceWriter::writeSpan(int stage, std::int64_t rank, const StepEntry &entry, std::int64_t number, StepSpan span) {
+  add("{\"ph\":\"X\",\"pid\":" + std::to_string(rank) + ",\"tid\":" + std::to_string(threadOf(entry.stream)) +
+      ",\"name\":" + quoted(entry.name) + ",\"cat\":\"" + entry.category + "\",\"ts\":" + micros(span.start) +
+      ",\"dur\":" + micros(std::max(span.seconds, 1e-9)) + ",\"args\":{\"entry\":" + std::to_string(number) +
+      ",\"stage\":" + std::to_string(stage) + ",\"unit\":" + quoted(entry.unit) + ",\"micro_batch\":" +
+      std::to_string(entry.microBatch) + ",\"step\":1,\"bytes\":" + std::to_string(entry.bytes) + "}}");
+}
+
+void TraceWriter::writeArrow(const char *phase, std::int64_t rank, const StepEntry &entry, std::int64_t from,
+                             std::int64_t to, std::int64_t number, double at) {
+  std::int64_t id = (from * step.ranks() + to) * kMostMessages + number;
+  add("{\"ph\":\"" + std::string(phase) + "\",\"pid\":" + std::to_string(rank) +
+      ",\"tid\":" + std::to_string(threadOf(entry.stream)) + ",\"name\":\"message\",\"cat\":\"message\",\"id\":" +
+      std::to_string(id) + (*phase == 'f' ? ",\"bp\":\"e\"" : "") + ",\"ts\":" + micros(at) + "}");
+}
+
+void TraceWriter::writeRank(int stage, std::int64_t device) {
+  const std::vector<StepEntry> &entries = step.stages[stage].entries;
+  std::int64_t rank = stage * step.devices + device;
+  writeNames(stage, rank);
+  std::map<int, std::int64_t> sent, received; // by peer
+  for (std::size_t number = 0; number < entries.size(); ++number) {
+    const StepEntry &entry = entries[number];
+    StepSpan span = simulated.entries[stage][number];
+    writeSpan(stage, rank, entry, std::int64_t(number), span);
+    std::int64_t peer = entry.peer * step.devices + device;
+    if (entry.kind == EntryKind::Send)
+      writeArrow("s", rank, entry, rank, peer, sent[entry.peer]++, span.start);
+    else if (entry.kind == EntryKind::Receive) // inside of the span
+      writeArrow("f", rank, entry, peer, rank, received[entry.peer]++,
+                 std::max(span.start, span.start + span.seconds - 1e-9));
+  }
+  StepEntry sums, update;
+  sums.name = "loss and gradient norm";
+  sums.stream = "collectives";
+  sums.category = "collective";
+  update.name = update.category = "update";
+  writeSpan(stage, rank, sums, -1, simulated.sums[stage]);
+  writeSpan(stage, rank, update, -1, simulated.updates[stage]);
+}
+
+std::string TraceWriter::run() {
+  std::int64_t events = 0;
+  for (const StageTimetable &stage : step.stages)
+    events += std::int64_t(stage.entries.size()) * step.devices;
+  bool isShort = events > kMostEvents;
+  OrderedJson head = {{"kind", "predicted"},
+                      {"plan", step.plan},
+                      {"clock_error_us", 0},
+                      {"step_seconds", simulated.stepSeconds},
+                      {"model", step.model},
+                      {"ranks", step.ranks()},
+                      {"devices_per_stage", step.devices},
+                      {"all_ranks", !isShort}};
+  head["layer_types"] = OrderedJson::object();
+  for (const StepUnit &unit : step.units)
+    head["layer_types"][unit.path] = unit.layerType;
+  text = "{\"displayTimeUnit\": \"ms\",\n\"galvatron\": " + head.dump() + ",\n\"traceEvents\": [";
+  for (std::size_t stage = 0; stage < step.stages.size(); ++stage)
+    for (std::int64_t device = 0; device < (isShort ? 1 : step.devices); ++device)
+      writeRank(int(stage), device);
+  return std::move(text) + "\n]}\n";
+}
+
+std::string writeStepTrace(const StepTimetable &step, const SimulatedStep &simulated) {
+  return TraceWriter(step, simulated).run();
+}
+
+} // namespace galvatron::search

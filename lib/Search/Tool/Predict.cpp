@@ -1,0 +1,61 @@
+//===- Predict.cpp - a lowered program's step, predicted anew -------------===//
+
+#include "Predict.h"
+
+#include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/TimetableFile.h"
+#include "lib/Search/Formats/JsonReader.h"
+
+#include <filesystem>
+
+namespace galvatron::search {
+
+/// Another machine's cluster has to run the program as it is.
+static Result<Cluster> readOtherCluster(const std::string &file, const StepTimetable &step) {
+  Result<std::string> text = readFile(file);
+  if (!text)
+    return text.error();
+  Result<Cluster> cluster = parseCluster(*text);
+  if (!cluster)
+    return Error{"'" + file + "': " + cluster.error().message};
+  if ((cluster->device.name == "cpu") != (step.target == "cpu"))
+    return Error{"expects a cluster of devices that the program runs on, target " + step.target +
+                 ", but got devices of kind " + cluster->device.name};
+  if (cluster->ranks() < step.ranks())
+    return Error{"expects a cluster of at least the program's " + std::to_string(step.ranks()) + " ranks, but '" +
+                 file + "' has " + std::to_string(cluster->ranks())};
+  return cluster;
+}
+
+Result<Prediction> predictFolder(const ToolOptions &options) {
+  std::string file = (std::filesystem::path(options.predictFolder) / "timetable.json").string();
+  Result<std::string> text = readFile(file);
+  if (!text)
+    return Error{text.error().message + "; --predict takes a folder that galvatron-opt --lower wrote"};
+  Result<StepTimetable> step = parseTimetable(*text);
+  if (!step)
+    return Error{"'" + file + "': " + step.error().message};
+  if (!options.clusterFile.empty()) {
+    Result<Cluster> cluster = readOtherCluster(options.clusterFile, *step);
+    if (!cluster)
+      return cluster.error();
+    step->cluster = std::move(*cluster);
+  }
+  Result<SimulatedStep> simulated = simulateStep(*step, ClusterPrices(step->cluster));
+  if (!simulated)
+    return Error{"'" + file + "': " + simulated.error().message};
+  return Prediction{std::move(*step), std::move(*simulated)};
+}
+
+nlohmann::ordered_json describePrediction(const Prediction &prediction) {
+  const StepTimetable &step = prediction.step;
+  return {{"status", "ok"},
+          {"predicted_step_seconds", prediction.simulated.stepSeconds},
+          {"lowered_with_step_seconds", step.predictedStepSeconds},
+          {"plan", step.plan},
+          {"model", step.model},
+          {"ranks", step.ranks()},
+          {"device", step.cluster.device.name}};
+}
+
+} // namespace galvatron::search
