@@ -12,8 +12,8 @@ using namespace galvatron;
 
 namespace {
 
-/// The polynomial of a transcendental function, and ten rounds of a generator for four elements.
-constexpr double kTranscendental = 8, kDropout = 25;
+/// Ten rounds of a generator for four elements.
+constexpr double kDropout = 25;
 
 /// Constants of a call by name.
 class Constants {
@@ -74,7 +74,7 @@ static double getPairs(const Constants &constants) {
 static void countAttention(const Constants &constants, bool isBackward, search::BodyCall &call) {
   double keyWidth = constants.number("D"), valueWidth = constants.number("Dv"), pairs = getPairs(constants);
   double products = isBackward ? 3 * keyWidth + 2 * valueWidth : keyWidth + valueWidth;
-  call.flops = pairs * (2 * products + kTranscendental);
+  call.flops = pairs * (2 * products + search::kTranscendental);
   call.pairs = pairs * (isBackward ? search::kBackwardAttention : 1);
   call.isProduct = true;
 }
@@ -86,10 +86,10 @@ static double getFlopsOfElement(StringRef function) {
       .Case("norm", 8)
       .Case("norm_backward", 12)
       .Case("norm_weight_backward", 4)
-      .Case("softmax", 3 + kTranscendental)
+      .Case("softmax", 3 + search::kTranscendental)
       .Case("softmax_backward", 4)
-      .Case("sum_exp", 2 + kTranscendental)
-      .Case("cross_entropy_backward", 3 + kTranscendental)
+      .Case("sum_exp", 2 + search::kTranscendental)
+      .Case("cross_entropy_backward", 3 + search::kTranscendental)
       .Case("dropout", kDropout)
       .Cases({"reduce", "accumulate", "embedding_backward"}, 1)
       .Default(0);
@@ -158,7 +158,7 @@ static search::BodyCall readLoops(exec::LoopsOp loops) {
     elements *= double(extent);
   for (Operation &op : loops.getBody().front())
     if (op.getDialect()->getNamespace() == "math")
-      flops += kTranscendental;
+      flops += search::kTranscendental;
     else if (isa<exec::RowSumOp>(op) ||
              (isa_and_nonnull<arith::ArithDialect>(op.getDialect()) && !isa<arith::ConstantOp>(op)))
       flops += 1;

@@ -15,9 +15,6 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Passes over a parameter's f32 states in an update, as ProgramCosts.cpp has it.
-static constexpr int64_t kUpdatePasses = 8;
-
 static int64_t widthOf(gvrt_type type) { return bytesOfElement(type); }
 
 namespace {
@@ -241,7 +238,9 @@ void StageReader::linkWaits() {
 
 int64_t StageReader::countUpdateBytes() {
   int64_t bytes = 0;
-  auto add = [&](int64_t elements, bool hasCopy) { bytes += elements * (4 * kUpdatePasses + (hasCopy ? 2 : 0)); };
+  auto add = [&](int64_t elements, bool hasCopy) {
+    bytes += elements * (4 * search::kUpdatePasses + (hasCopy ? 2 : 0));
+  };
   for (const StageParameter &parameter : timetable.parameters)
     if (parameter.bucket < 0 && parameter.firstMomentBuffer >= 0)
       add(parameter.count, parameter.hasCopy);

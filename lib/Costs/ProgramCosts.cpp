@@ -13,12 +13,6 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Elementwise and reducing code against matrix products: a vector unit without fused blocking.
-static constexpr double kVectorShareOfProducts = 0.125;
-/// Passes over a parameter's f32 states in an update: AdamW reads parameter, gradient and two moments and writes all
-/// but the gradient, which the norm reads once more.
-static constexpr double kUpdatePasses = 8;
-
 /// The choice `reduce_every_micro_batch`: false.
 static constexpr int kReducedOnce = 1;
 
@@ -91,7 +85,7 @@ static double getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, con
   double seconds = 0;
   for (const KernelWork &kernel : kernels) {
     std::optional<double> measured = device.tables ? getMeasured(kernel, samples, *device.tables) : std::nullopt;
-    double rate = device.matmulFlopsPerSecond * (kernel.isProduct ? 1 : kVectorShareOfProducts);
+    double rate = device.matmulFlopsPerSecond * (kernel.isProduct ? 1 : search::kVectorShareOfProducts);
     double most = std::max(kernel.flops.of(samples) / rate, kernel.bytes.of(samples) / device.memoryBytesPerSecond);
     double pairs = kernel.pairs.of(samples);
     if (pairs > 0 && device.attentionPairsPerSecond > 0)
@@ -149,7 +143,7 @@ StateBytes::StateBytes(const TrainedParameters &some, const search::Strategy &st
   // What is read in another type has f32 beside it.
   kept = 3 * all / pieces + readKept + (some.isReadAsF32 ? 0 : all / pieces);
   lasting = kept - all / pieces;
-  updated = (all * kUpdatePasses + (some.isReadAsF32 ? 0 : read)) / pieces;
+  updated = (all * search::kUpdatePasses + (some.isReadAsF32 ? 0 : read)) / pieces;
   shared = {some.sum, int64_t(all), int64_t(read)};
   bool isSplit = isReducedEach && microBatches > 1; // apart from the sum of those before
   if (zero && !isReducedEach)

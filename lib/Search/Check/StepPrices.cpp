@@ -7,9 +7,6 @@
 
 namespace galvatron::search {
 
-/// Elementwise and reducing code against matrix products, as lib/Costs/ProgramCosts.cpp has it.
-static constexpr double kVectorShareOfProducts = 0.125;
-
 StepPrices::~StepPrices() = default;
 
 /// The roofline of a kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its

@@ -34,9 +34,6 @@ double MeasuredCurve::seconds(double size) const {
 
 namespace {
 
-/// Operations that an exponential counts for, as dialects/Graph/GraphCosts.cpp has them.
-constexpr double kTranscendental = 8;
-
 double productWork(const KernelShape &s) { return 2.0 * double(s.m) * double(s.n) * double(s.k); }
 
 /// Of causal attention, over samples and heads.

@@ -76,6 +76,13 @@ struct OverheadBytes {
 
 /// Attention's backward against its forward, of five products to two (measured on h200: 3.2 to 3.3).
 inline constexpr double kBackwardAttention = 3.2;
+/// Elementwise and reducing code against matrix products: a vector unit without fused blocking.
+inline constexpr double kVectorShareOfProducts = 0.125;
+/// Operations that the polynomial of a transcendental function counts for, as dialects/Graph/GraphCosts.cpp has them.
+inline constexpr double kTranscendental = 8;
+/// Passes over a parameter's f32 states in an update: AdamW reads parameter, gradient and two moments and writes all
+/// but the gradient, which the norm reads once more.
+inline constexpr int kUpdatePasses = 8;
 
 class MachineTables;
 
