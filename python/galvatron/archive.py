@@ -124,6 +124,8 @@ def check_writable(path: Path) -> None:
     """Raises before any work where the archive could not be written."""
     if path.is_dir():
         raise GalvatronError(f"cannot write {path}: it is a folder; give a file name with -o")
+    if path.exists() and not path.is_file():
+        raise GalvatronError(f"cannot write {path}: it is no file; give a file name with -o")
     with _beside(path):
         pass
 

@@ -165,6 +165,8 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
+    if path.exists() and not path.is_file():
+        raise GalvatronError(f"cannot write {path}: it is no file; name another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)

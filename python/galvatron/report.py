@@ -118,7 +118,14 @@ def read_log(path: str) -> list[dict[str, float]]:
 
 
 def write_whole(path: str, text: str) -> None:
-    """The file takes its place at once: where it cannot be written, an older one stays."""
+    """The file takes its place at once: where it cannot be written, an older one stays.
+
+    What is there but no file, as /dev/stdout, stays what it is.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
     part = f"{path}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:

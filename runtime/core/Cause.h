@@ -20,6 +20,9 @@ bool canClaim();
 /// waits for one that was stopped here. From a signal handler, too.
 bool tellLauncher(int code, std::string_view text);
 
+/// Whether somebody has told it, so that all ranks are ended now.
+bool isCauseTold();
+
 } // namespace galvatron
 
 #endif

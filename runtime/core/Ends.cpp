@@ -1,5 +1,6 @@
 //===- Ends.cpp - signals that ask a run to end after the step ---------------------------------===//
 #include "runtime/core/Ends.h"
+#include "runtime/core/Cause.h"
 #include "runtime/core/ExitCode.h"
 #include "runtime/core/Watchdog.h"
 
@@ -65,7 +66,8 @@ int64_t signalThatCame() {
   for (int64_t i = 0; i < kSignals; ++i)
     if (came == kHeard[i] || pending >> (kHeard[i] - 1) & 1)
       result = i + 1;
-  return result;
+  // That of who ends all ranks is no wish to end early.
+  return result != kNoEnd && isCauseTold() ? kNoEnd : result;
 }
 
 std::string endName(int64_t reason) { return reason >= 1 && reason <= kSignals ? kNames[reason - 1] : "--max-seconds"; }

@@ -7,8 +7,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <unistd.h>
+
+namespace fs = std::filesystem;
 
 namespace galvatron {
 
@@ -35,6 +38,8 @@ Status Trace::open(int64_t first, int64_t last) {
   entries = readTraceEntries(program, manifest, Timetable::training(program));
   if (world.rank() != 0)
     return Status::success();
+  if (std::error_code ignored; fs::is_other(options.trace, ignored)) // a device, which renaming would replace
+    return Status::error("expects --trace to name a file, but ", options.trace, " is none; name another");
   // So that what cannot be written is known before anything is trained.
   std::string path = options.trace + ".part";
   std::FILE *file = std::fopen(path.c_str(), "w");

@@ -105,6 +105,7 @@ class StepTraceTest(ProgramFixture):
         self.assertEqual([row[:4] for row in plain], [row[:4] for row in traced])
 
     def test_refuses(self):
+        os.mkfifo(self.path("pipe"))
         for options, message in (
             (["--trace-steps", "1:2"], "--trace-steps says what to trace, but not where to; give --trace FILE"),
             (["--trace", self.file, "--trace-steps", "5"], "--trace-steps expects the first and the last step as in 3:5, but got '5'"),
@@ -114,6 +115,7 @@ class StepTraceTest(ProgramFixture):
                 "--trace-steps 5:6 names none of the steps that this run trains, 1 to 4; name some of them",
             ),
             (["--trace", self.path("none") + "/t.json"], "/t.json: No such file or directory; name another with --trace"),
+            (["--trace", self.path("pipe")], f"expects --trace to name a file, but {self.path('pipe')} is none; name another"),
             (["--trace", self.file, "--eval-only"], "--trace is of a run that trains, but --eval-only does not"),
         ):
             self.launch((1, 2, 1, 2), *options, code=1)

@@ -282,6 +282,10 @@ def test_unwritable_outputs(tmp_path, capsys):
     assert "choose a folder that exists and is writable" in capsys.readouterr().err
     assert run("--config", config, "-o", tmp_path) == 1
     assert "it is a folder; give a file name" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe")
+    assert run("--config", config, "-o", tmp_path / "pipe") == 1
+    assert "it is no file; give a file name" in capsys.readouterr().err
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_failed_export_keeps_the_old_file(tmp_path, example):

@@ -60,17 +60,18 @@ void showProgress(double seconds, std::size_t done, std::size_t total, const std
 }
 
 std::optional<Error> writeFile(const std::string &path, const std::string &text) {
-  // Beside the target and renamed: never half a file.
-  std::string temporary = path + ".tmp";
+  // Beside the target and renamed: never half a file. What is there but no file, as /dev/stdout, stays what it is.
+  std::error_code code, ignored;
+  bool isFile = !std::filesystem::is_other(path, ignored);
+  std::string temporary = isFile ? path + ".tmp" : path;
   std::ofstream file(temporary, std::ios::binary);
   file << text;
   file.close();
-  std::error_code code;
-  if (file)
+  if (file && isFile)
     std::filesystem::rename(temporary, path, code);
   if (!file || code) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
+    if (isFile)
+      std::filesystem::remove(temporary, ignored);
     return Error{"cannot write '" + path + "'; does its folder exist, and may it be written to?"};
   }
   return std::nullopt;
