@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from equality import ADAMW, SGD, equals_pytorch
 from harness import Compiled, Layout, Model, call, check, check_checkpoints, columns, config_of, environment, succeed
+from plans import PLANS
 from zero_plans import LAYOUTS, compile_zero
 
 TRAIN = ("--lr", "3e-3", "--warmup", "2", "--weight-decay", "0.1", "--clip-grad", "1", "--shuffle")
