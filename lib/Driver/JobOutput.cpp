@@ -52,6 +52,8 @@ static LogicalResult writeText(const MainJobOptions &options, llvm::function_ref
   if (!file)
     return reportError(error);
   write(file->os());
+  if (std::string failure = finishWriting(file->os()); !failure.empty())
+    return reportError("cannot write " + file->getFilename() + ": " + failure + "; name another with -o");
   file->keep();
   return success();
 }

@@ -44,6 +44,13 @@ void ProgramDiagnostics::print(Location loc, const llvm::Twine &message, Diagnos
     start() << text << "\n";
 }
 
+std::string galvatron::finishWriting(llvm::raw_fd_ostream &stream) {
+  stream.flush();
+  std::string why = stream.has_error() ? stream.error().message() : "";
+  stream.clear_error();
+  return why;
+}
+
 LogicalResult galvatron::reportError(const llvm::Twine &message) {
   llvm::WithColor::error(llvm::errs(), kTool) << message << "\n";
   return failure();

@@ -43,6 +43,8 @@ LogicalResult galvatron::writePredictedTrace(const StepPrediction &prediction, c
   if (!file)
     return reportError(error + "; name another with --simulate=FILE");
   file->os() << search::writeStepTrace(prediction.step, prediction.simulated);
+  if (std::string failure = finishWriting(file->os()); !failure.empty())
+    return reportError("cannot write " + options.simulate + ": " + failure + "; name another with --simulate=FILE");
   file->keep();
   return success();
 }

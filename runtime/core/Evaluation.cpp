@@ -1,5 +1,6 @@
 //===- Evaluation.cpp - the loss on data that are not trained on ---------------------------------===//
 #include "runtime/core/Evaluation.h"
+#include "runtime/core/Ends.h"
 #include "runtime/core/Pass.h"
 
 #include <algorithm>
@@ -30,8 +31,9 @@ Status Evaluation::open(std::vector<std::string> &warnings) {
   bool isShare = options.evalData.empty();
   bool hasShare = options.shares.size() > 1 && options.shares[1] > 0;
   if (isShare && !hasShare)
-    return Status::error(flag, " has no data to evaluate: give them with --eval-data, or a second share of indexed data "
-                               "with --split, as in --split 949,50,1");
+    return Status::error(flag,
+                         " has no data to evaluate: give them with --eval-data, or a second share of indexed data "
+                         "with --split, as in --split 949,50,1");
   bool isEpoch = options.evalBatches == 0;
   int64_t samples = options.evalBatches.value_or(kDefaultBatches) * manifest.globalBatch;
   DataSource source(world, manifest, options, context.seed);
@@ -93,27 +95,33 @@ void Evaluation::fill(char *arena, int64_t batch) {
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
 }
 
-double Evaluation::run(char *arena) {
+std::optional<double> Evaluation::run(char *arena, int64_t &wantedEnd) {
   struct Sums {
     double loss, labels;
+    int64_t wantedEnd;
   };
   double loss = 0, labels = 0;
+  int64_t numDone = 0;
   context.isEvaluating = true;
   for (int64_t batch = 0; batch < numBatches; ++batch) {
     fill(arena, batch);
     runPass(context, device, timetable, arena, /*rate=*/0);
-    Sums own{ownLoss(context, device, manifest, arena), ownLabels(context, device, manifest, arena)};
-    Sums total{0, -1};
+    Sums own{ownLoss(context, device, manifest, arena), ownLabels(context, device, manifest, arena), signalThatCame()};
+    Sums total{0, -1, kNoEnd};
     for (const Sums &rank : world.gather(own))
-      total = {total.loss + rank.loss, std::max(total.labels, rank.labels)};
+      total = {total.loss + rank.loss, std::max(total.labels, rank.labels), std::max(total.wantedEnd, rank.wantedEnd)};
+    // It need not come to its end where the run is to.
+    if ((wantedEnd = total.wantedEnd) != kNoEnd && batch + 1 < numBatches)
+      break;
     // Where no sum over labels is made, all positions have one.
     double weight = total.labels < 0 ? 1 : total.labels;
     loss += weight > 0 ? total.loss * weight : 0;
     labels += weight;
+    ++numDone;
   }
   context.isEvaluating = false;
   isDumped = true;
-  return loss / labels;
+  return numDone < numBatches ? std::nullopt : std::optional(loss / labels);
 }
 
 } // namespace galvatron

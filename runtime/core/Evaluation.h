@@ -29,7 +29,8 @@ public:
 
   /// Whether the program can, if that is asked for.
   Status checkProgram() const;
-  /// Collective, the same on every rank: the data; once the seed is known. Does nothing where no evaluation is asked for. Warnings are added to `warnings`.
+  /// Collective, the same on every rank: the data; once the seed is known. Does nothing where no evaluation is asked
+  /// for. Warnings are added to `warnings`.
   Status open(std::vector<std::string> &warnings);
   /// Adds a warning where none of these steps is evaluated, though that is asked for.
   void warnOfNone(int64_t first, int64_t last, std::vector<std::string> &warnings) const;
@@ -38,7 +39,8 @@ public:
 
   /// Collective: the mean loss over all labels of the batches, the same on every rank; nan where they have none. The
   /// first time, --dump-batches writes them too.
-  double run(char *arena);
+  /// None: it ended early, after some batch, as a signal came; `wantedEnd` says which (Ends.h).
+  std::optional<double> run(char *arena, int64_t &wantedEnd);
   /// Gives back what it has of the device.
   void close() { batches.reset(); }
 

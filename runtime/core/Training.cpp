@@ -40,9 +40,9 @@ Status Training::prepare() {
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
-  for (Part part :
-       {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
-        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareTrace, &Training::prepareFiles, &Training::prepareEvents})
+  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
+                    &Training::prepareParameters, &Training::prepareData, &Training::prepareEvaluation,
+                    &Training::prepareTrace, &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
   if (status.ok())
@@ -479,11 +479,15 @@ std::optional<EvaluationReport> Training::evaluate() {
   if (!evaluation.isDueAfter(done.step))
     return std::nullopt;
   Clock::time_point start = Clock::now();
-  double loss = evaluation.run(arena);
+  int64_t wanted = kNoEnd;
+  std::optional<double> loss = evaluation.run(arena, wanted);
+  end = std::max(end, wanted);
+  if (!loss)
+    return std::nullopt;
   double seconds = secondsSince(start);
   longestEvaluation = std::max(longestEvaluation, seconds);
-  writeEvent(context, "eval", done.step, {{"loss", loss}, {"seconds", seconds}});
-  return EvaluationReport{loss, seconds};
+  writeEvent(context, "eval", done.step, {{"loss", *loss}, {"seconds", seconds}});
+  return EvaluationReport{*loss, seconds};
 }
 
 void Training::save(bool atOnce) {
@@ -542,10 +546,12 @@ void Training::tellEnd() {
 }
 
 Status Training::evaluateOnly() {
-  double loss = evaluation.run(arena);
-  if (world.rank() == 0)
-    Report::result("eval loss ", loss);
-  code = kSuccess;
+  std::optional<double> loss = evaluation.run(arena, end);
+  code = loss ? kSuccess : kEnded;
+  if (world.rank() == 0 && loss)
+    Report::result("eval loss ", *loss);
+  else if (world.rank() == 0)
+    report.warn("ended by " + endName(end) + " before all batches were evaluated, so there is no loss");
   return Status::success();
 }
 

@@ -59,6 +59,9 @@ Status DataSource::openWords(const Request &request) {
   order.resets = options.resetAtDocuments || options.samples == "packed";
   bool areIndexed = isIndexed(words);
   order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
+  if (!request.labels.empty() && order.samples != "row" && order.samples != "packed")
+    return Status::error(request.labelsOption, " is for --samples row and packed, but these samples are ",
+                         order.samples, "; leave it out");
   if (order.isWindows() && areIndexed)
     return Status::error("--samples windows reads one file, but ", request.dataOption,
                          " names indexed data; leave --samples out, or name one PREFIX.bin with its --data-dtype");

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import time
 
 import numpy
 import pytest
 import torch
-from harness import BATCH, SEQ, Layout, call, succeed
+from harness import BATCH, SEQ, Layout, call, environment, succeed
 from plans import PLANS
 from safetensors.torch import load_file
 
@@ -102,6 +104,10 @@ def test_what_cannot_be_evaluated_is_refused(models, tokens, tmp_path):
         (["--eval-only", "--eval-data", tmp_path / "none"], "error: --eval-data: cannot open "),
         (["--eval-only", "--eval-data", tmp_path / "short.bin"], "100 tokens, but one batch needs 8 windows of 16, 128 tokens"),
         (["--eval-only", "--eval-batches", 0, "--eval-data", tmp_path / "short.bin"], "have 6 samples, but one batch needs 8"),
+        (
+            ["--eval-only", "--eval-data", tokens, "--eval-labels", "x"],
+            "--eval-labels is for --samples row and packed, but these samples are windows; leave it out",
+        ),
         (["--eval-batches", 2], "--eval-batches says what to evaluate, but not when; give --eval-every N or --eval-only"),
         (["--eval-only", "--save", tmp_path / "x"], "--save is of a run that trains, but --eval-only does not; leave one"),
     ):
@@ -120,3 +126,24 @@ def test_what_may_be_meant_otherwise_is_a_warning(models, tokens, held_out, tmp_
         "at most 5, or 0, which takes each once",
         "warning: --eval-every 4 evaluates after none of the steps 1 to 3; give a smaller number, or leave it out",
     ]
+
+
+@pytest.mark.parametrize("options", (["--eval-only"], ["--steps", 9, "--eval-every", 1]), ids=("only", "training"))
+def test_a_signal_does_not_wait_for_all_batches(options, models, tokens, tmp_path):
+    """Hours of them: the run ends all the same, saved."""
+    launch = models("gpt2_dropout").compile("pp2-1f1b", PLANS["pp2-1f1b"]).folder / "launch"
+    words = [launch, "--eval-data", tokens, "--eval-batches", 10**6, "--events", tmp_path / "events", *options]
+    if "--steps" in options:
+        words += ["--data", tokens, "--save", tmp_path / "saved"]
+    run = subprocess.Popen(list(map(str, words)), env=environment(), stderr=subprocess.PIPE, text=True)
+    events, begun = tmp_path / "events" / "rank_00000.jsonl", '"event":"step"' if "--steps" in options else '"event":"start"'
+    while not events.exists() or begun not in events.read_text():
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.terminate()
+    errors = run.communicate()[1]
+    assert run.returncode == 75, errors
+    if "--steps" in options:
+        assert json.loads((tmp_path / "saved" / "training.json").read_text())["step"] == 1
+    else:
+        assert "ended by SIGTERM before all batches were evaluated, so there is no loss" in errors

@@ -2,6 +2,8 @@
 
 #include "galvatron/Search/Model/Problem.h"
 
+#include <cstdlib>
+
 namespace galvatron::search {
 
 CostSource::~CostSource() = default;
@@ -12,7 +14,7 @@ std::vector<std::string> CostSource::recomputableValues(const Layer &layer) cons
 std::vector<Strategy> CostSource::settle(const Layer &, const Strategy &strategy, int) const { return {strategy}; }
 
 double CommunicationModel::sendSecondsFrom(std::int64_t, std::int64_t, double bytesPerRank, int distance) const {
-  return sendSeconds(bytesPerRank, distance);
+  return sendSeconds(bytesPerRank, std::abs(distance));
 }
 
 SearchSpace SearchSpace::supported() {
