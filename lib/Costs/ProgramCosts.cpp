@@ -70,8 +70,10 @@ static std::optional<double> getMeasured(const KernelWork &kernel, double sample
                                          const search::MachineTables &tables) {
   double flops = kernel.flops.of(samples);
   const search::MeasuredCurve &attention = tables.attention(kernel.isBackward);
+  // Of shorter sequences than the shortest measured: a part of its time, which is hardly a call's.
   if (kernel.pairs.of(samples) > 0)
-    return attention.isEmpty() ? std::nullopt : std::optional(attention.seconds(flops));
+    return attention.isEmpty() ? std::nullopt
+                               : std::optional(attention.seconds(flops) * std::min(1.0, flops / attention.least()));
   if (kernel.isProduct)
     return tables.products().isEmpty() ? std::nullopt : std::optional(tables.products().seconds(flops));
   if (tables.elementwise().isEmpty())

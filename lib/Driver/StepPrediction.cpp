@@ -21,6 +21,8 @@ FailureOr<StepPrediction> galvatron::predictStep(ModuleOp lowered, ArrayRef<Time
   search::Result<search::Cluster> cluster = search::parseCluster(search::writeCluster(job.cluster));
   if (!cluster)
     return reportError(cluster.error().message);
+  if (job.cluster.device.tables) // what a profile says is no part of the file
+    cluster->device = job.cluster.device;
   StepPrediction prediction;
   search::StepTimetable &step = prediction.step;
   step = makeStepTimetable(lowered, timetables, job.plan, *cluster, hashProgram(lowered));

@@ -279,7 +279,8 @@ void OptionParser::conflicts() {
                        !o.outputFile.empty() || !o.overrides.empty() || o.globalBatch || o.microBatches ||
                        o.memoryBytes || o.ranks || !o.device.empty() || o.costModel != "native" || o.explain;
     if (asksForPlan)
-      return fail("--predict takes a program that has its plan: beside it stand only --cluster and --simulate=FILE");
+      return fail(
+          "--predict takes a program that has its plan: beside it stand only --cluster, --profile and --simulate=FILE");
     if (o.simulate && o.traceFile.empty())
       return fail("--predict simulates already; --simulate=FILE says where to write the trace");
     return;
@@ -337,47 +338,48 @@ void OptionParser::conflicts() {
 Result<ToolOptions> parseOptions(int argc, char **argv) { return OptionParser(argc, argv).run(); }
 
 std::string helpText() {
-  std::string text = "galvatron-search: how to train a Transformer fastest on a cluster within a memory budget\n"
-                     "\n"
-                     "  galvatron-search --model config.json --cluster cluster.json --global-batch 64\n"
-                     "  galvatron-search --config case.json --root FOLDER --cost-model=galvatron\n"
-                     "  galvatron-search --config case.json --root FOLDER --evaluate plan.json\n"
-                     "\n"
-                     "One JSON object on standard output: plan, times, memory. Progress and --explain go to\n"
-                     "standard error. Ctrl-C ends the search with the best plan so far.\n"
-                     "Exit status: 0 a plan (\"status\": \"interrupted\" after Ctrl-C or --time-limit), 1 an error\n"
-                     "or no plan found before Ctrl-C, 2 nothing fits. A second Ctrl-C ends it at once: 130.\n"
-                     "\n"
-                     "what to plan\n"
-                     "  --model FILE           Hugging Face config.json of a decoder (native cost model)\n"
-                     "  --seq N                sequence length (default: the model's longest)\n"
-                     "  --global-batch N       samples a step\n"
-                     "  --micro-batches N      exactly so many (default: all divisors of the batch)\n"
-                     "  --precision P          bf16 (default), fp16 or fp32\n"
-                     "  --profile FILE         profile.json of galvatron-profile: cluster and prices; with --cluster or\n"
-                     "                         --ranks its devices in other numbers\n"
-                     "  --cluster FILE         nodes, devices_per_node, device, memory_bytes_per_device, links\n"
-                     "  --ranks N              one host with N devices; --device cpu|a100|h100|h200\n"
-                     "  --memory SIZE          per device: 24GiB, 80GB (default: the device's)\n"
-                     "  --config FILE          Hetu-Galvatron's configuration groups, JSON or YAML\n"
-                     "  --root FOLDER          where the config's relative folders lie (default: here)\n"
-                     "how\n"
-                     "  --cost-model M         native (default), or galvatron: the reference's formulas\n"
-                     "  --space S              full (default), supported by the lowering, configured (also what\n"
-                     "                         the config's parallelism_info fixes), or a preset: 3d, dp+tp,\n"
-                     "                         dp+pp, dp, tp, pp, sdp\n"
-                     "  --time-limit N         seconds\n"
-                     "  --threads N            of the native search (default: all; the plan is the same)\n"
-                     "  --evaluate FILE        price this plan (either format) instead of searching\n"
-                     "  --predict FOLDER       what a step of the stage binaries there takes, by their timetable.json;\n"
-                     "                         only --cluster (default: theirs) and --simulate beside it\n"
-                     "results\n"
-                     "  -o, --output FILE      write the plan there too\n"
-                     "  --format F             own or reference (default auto: reference for galvatron)\n"
-                     "  --explain              time and memory by cause, runners-up, what binds\n"
-                     "  --simulate[=FILE]      event simulation on all devices; trace for Perfetto in FILE\n"
-                     "  --quiet                no progress\n"
-                     "the reference's arguments (also in --config; dashes or underscores)\n";
+  std::string text =
+      "galvatron-search: how to train a Transformer fastest on a cluster within a memory budget\n"
+      "\n"
+      "  galvatron-search --model config.json --cluster cluster.json --global-batch 64\n"
+      "  galvatron-search --config case.json --root FOLDER --cost-model=galvatron\n"
+      "  galvatron-search --config case.json --root FOLDER --evaluate plan.json\n"
+      "\n"
+      "One JSON object on standard output: plan, times, memory. Progress and --explain go to\n"
+      "standard error. Ctrl-C ends the search with the best plan so far.\n"
+      "Exit status: 0 a plan (\"status\": \"interrupted\" after Ctrl-C or --time-limit), 1 an error\n"
+      "or no plan found before Ctrl-C, 2 nothing fits. A second Ctrl-C ends it at once: 130.\n"
+      "\n"
+      "what to plan\n"
+      "  --model FILE           Hugging Face config.json of a decoder (native cost model)\n"
+      "  --seq N                sequence length (default: the model's longest)\n"
+      "  --global-batch N       samples a step\n"
+      "  --micro-batches N      exactly so many (default: all divisors of the batch)\n"
+      "  --precision P          bf16 (default), fp16 or fp32\n"
+      "  --profile FILE         profile.json of galvatron-profile: cluster and prices; with --cluster or\n"
+      "                         --ranks its devices in other numbers\n"
+      "  --cluster FILE         nodes, devices_per_node, device, memory_bytes_per_device, links\n"
+      "  --ranks N              one host with N devices; --device cpu|a100|h100|h200\n"
+      "  --memory SIZE          per device: 24GiB, 80GB (default: the device's)\n"
+      "  --config FILE          Hetu-Galvatron's configuration groups, JSON or YAML\n"
+      "  --root FOLDER          where the config's relative folders lie (default: here)\n"
+      "how\n"
+      "  --cost-model M         native (default), or galvatron: the reference's formulas\n"
+      "  --space S              full (default), supported by the lowering, configured (also what\n"
+      "                         the config's parallelism_info fixes), or a preset: 3d, dp+tp,\n"
+      "                         dp+pp, dp, tp, pp, sdp\n"
+      "  --time-limit N         seconds\n"
+      "  --threads N            of the native search (default: all; the plan is the same)\n"
+      "  --evaluate FILE        price this plan (either format) instead of searching\n"
+      "  --predict FOLDER       what a step of the stage binaries there takes, by their timetable.json;\n"
+      "                         only --cluster (default: theirs) and --simulate beside it\n"
+      "results\n"
+      "  -o, --output FILE      write the plan there too\n"
+      "  --format F             own or reference (default auto: reference for galvatron)\n"
+      "  --explain              time and memory by cause, runners-up, what binds\n"
+      "  --simulate[=FILE]      event simulation on all devices; trace for Perfetto in FILE\n"
+      "  --quiet                no progress\n"
+      "the reference's arguments (also in --config; dashes or underscores)\n";
   for (const ReferenceOption &option : kReferenceOptions) {
     std::string name = option.key;
     std::replace(name.begin(), name.end(), '_', '-');

@@ -3,7 +3,9 @@
 #include "Predict.h"
 
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/MachineProfileFile.h"
 #include "galvatron/Search/Formats/TimetableFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
 #include "lib/Search/Formats/JsonReader.h"
 
 #include <filesystem>
@@ -15,7 +17,7 @@ static Result<Cluster> readOtherCluster(const std::string &file, const StepTimet
   Result<std::string> text = readFile(file);
   if (!text)
     return text.error();
-  Result<Cluster> cluster = parseCluster(*text);
+  Result<Cluster> cluster = parseCluster(*text, std::filesystem::path(file).parent_path().string());
   if (!cluster)
     return Error{"'" + file + "': " + cluster.error().message};
   if ((cluster->device.name == "cpu") != (step.target == "cpu"))
@@ -40,6 +42,13 @@ Result<Prediction> predictFolder(const ToolOptions &options) {
     if (!cluster)
       return cluster.error();
     step->cluster = std::move(*cluster);
+  }
+  if (!options.profileFile.empty()) {
+    Result<MachineProfile> profile = readMachineProfile(options.profileFile);
+    if (!profile)
+      return profile.error();
+    if (std::optional<Error> error = applyProfile(*profile, options.profileFile, step->cluster))
+      return *error;
   }
   Result<SimulatedStep> simulated = simulateStep(*step, ClusterPrices(step->cluster));
   if (!simulated)

@@ -33,6 +33,8 @@ public:
 
   bool isEmpty() const { return points.empty(); }
   double seconds(double size) const;
+  /// The smallest size.
+  double least() const { return points.front().first; }
   bool covers(double size) const { return size >= points.front().first && size <= points.back().first; }
   const std::vector<std::pair<double, double>> &all() const { return points; }
 
