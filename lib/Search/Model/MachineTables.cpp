@@ -45,8 +45,9 @@ double pairsOf(const KernelShape &s) {
 double attentionWork(const KernelShape &s) {
   return pairsOf(s) * ((s.backward ? 10 : 4) * double(s.headSize) + kTranscendental);
 }
+} // namespace
 
-const char *nameOf(CollectiveKind kind) {
+const char *measuredName(CollectiveKind kind) {
   switch (kind) {
   case CollectiveKind::AllReduce:
     return "all_reduce";
@@ -61,7 +62,6 @@ const char *nameOf(CollectiveKind kind) {
   }
   return "";
 }
-} // namespace
 
 MachineTables::MachineTables(const MachineProfile &profile, std::string file)
     : path(std::move(file)), hash(profile.fingerprintHash()), elements(profile.precision), isBusy(profile.wasBusy),
@@ -104,7 +104,7 @@ std::optional<MachineTables::Message> MachineTables::message(CollectiveKind kind
   if (group.loops.size() != 1 || !isAlike)
     return std::nullopt;
   std::int64_t ranks = kind == CollectiveKind::SendReceive ? 2 : group.size();
-  return at({nameOf(kind), ranks, group.stride()}, bytes);
+  return at({measuredName(kind), ranks, group.stride()}, bytes);
 }
 
 std::optional<MachineTables::Message> MachineTables::send(double bytes, int distance, bool isWithinNode) const {

@@ -14,22 +14,6 @@ namespace galvatron::search {
 
 namespace {
 
-std::string kindName(CollectiveKind kind) {
-  switch (kind) {
-  case CollectiveKind::AllReduce:
-    return "all_reduce";
-  case CollectiveKind::AllGather:
-    return "all_gather";
-  case CollectiveKind::ReduceScatter:
-    return "reduce_scatter";
-  case CollectiveKind::AllToAll:
-    return "all_to_all";
-  case CollectiveKind::SendReceive:
-    return "exchange";
-  }
-  return "";
-}
-
 /// Measured messages take no time; notes which were not.
 class WithoutMeasured : public CommunicationModel {
 public:
@@ -43,8 +27,8 @@ public:
     std::optional<MachineTables::Message> message;
     if (membersWithin(group, devicesPerNode) == group.size() || !isUneven)
       message = tables.message(kind, bytes, group, devicesPerNode);
-    std::string where =
-        kindName(kind) + " of " + std::to_string(group.size()) + " ranks, stride " + std::to_string(group.stride());
+    std::string where = std::string(measuredName(kind)) + " of " + std::to_string(group.size()) + " ranks, stride " +
+                        std::to_string(group.stride());
     return judge(message, where) ? 0 : links.seconds(kind, bytes, group);
   }
   double sendSeconds(double bytes, int distance) const override {

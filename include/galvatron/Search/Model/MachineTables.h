@@ -24,6 +24,9 @@
 
 namespace galvatron::search {
 
+/// How profiles name messages of this kind.
+const char *measuredName(CollectiveKind kind);
+
 /// Seconds by size, through measured points.
 class MeasuredCurve {
 public:
