@@ -4,6 +4,7 @@
 
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/PlanFile.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -220,9 +221,16 @@ void readBody(JsonReader &reader, MachineProfile &profile) {
   body.precision = readWord(reader, "precision", kPrecisions);
   if (const Json *strategy = reader.member("strategy"); strategy && strategy->is_object())
     body.strategy = strategy->dump();
-  else
+  else if (!reader.failed())
     reader.fail("key 'strategy' expects an object as in plan.json, but got " +
                 (strategy ? describeJson(*strategy) : "nothing"));
+  if (!body.strategy.empty()) {
+    Result<Strategy> strategy = parseStrategy(body.strategy, "key 'strategy'");
+    if (strategy)
+      body.plan = *strategy;
+    else
+      reader.fail(strategy.error().message);
+  }
   body.samples = readCount(reader, "samples");
   body.seq = readCount(reader, "seq");
   body.forwardSeconds = readSeconds(reader, "forward_seconds");

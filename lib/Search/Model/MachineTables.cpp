@@ -3,6 +3,7 @@
 #include "galvatron/Search/Model/MachineTables.h"
 
 #include "galvatron/Search/Model/LinkModel.h"
+#include "galvatron/Search/Model/MeasuredBodies.h"
 
 #include <algorithm>
 
@@ -142,6 +143,12 @@ std::optional<Error> applyProfile(const MachineProfile &profile, const std::stri
       device.attentionPairsPerSecond = longest / kernel.seconds;
     }
   device.tables = std::move(tables);
+  if (profile.bodies.empty())
+    return std::nullopt;
+  Cluster measured = profile.cluster;
+  measured.device = device;
+  device.bodies = std::make_shared<MeasuredBodies>(profile, LinkModel(measured));
+  device.updateBytesPerSecond = device.bodies->updateBytesPerSecond();
   return std::nullopt;
 }
 

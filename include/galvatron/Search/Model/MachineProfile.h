@@ -12,6 +12,7 @@
 #define GALVATRON_SEARCH_MODEL_MACHINEPROFILE_H
 
 #include "galvatron/Search/Model/Cluster.h"
+#include "galvatron/Search/Model/Strategy.h"
 
 #include <cstdint>
 #include <map>
@@ -77,6 +78,7 @@ struct MeasuredOverlap {
 /// A layer's body under a strategy. `strategy` is JSON, as in plan.json without dp.
 struct MeasuredBody {
   std::string layerType, hash, precision, strategy;
+  Strategy plan = {}; ///< `strategy`, read
   std::int64_t samples = 1, seq = 1;
   double forwardSeconds = 0, backwardSeconds = 0, weightSeconds = 0, recomputeSeconds = 0, updateSeconds = 0;
   std::int64_t stateBytes = 0, savedBytes = 0, scratchBytes = 0;

@@ -10,8 +10,9 @@
 namespace galvatron::search {
 
 /// Fills `plan.reasons.profile`, or where the cluster has no profile adds a note that says by what prices are. The
-/// share that was measured: what the step would lose if messages between measured sizes took no time. Kernels' tables
-/// are not the layers' bodies, so they count as estimated. Nothing where costs and links are the reference's.
+/// share that was measured: what the step would lose if measured bodies and messages, or such as lie between measured
+/// ones, took no time. Kernels' tables are not the layers' bodies, so they count as estimated. Nothing where costs and
+/// links are the reference's.
 void addProfileReason(const Problem &problem, Plan &plan);
 
 /// Lines for people; empty without a profile.
