@@ -162,13 +162,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="galvatron.report", description="Shows a plan, its program and its runs.")
     parser.add_argument("plan", nargs="?", metavar="PLAN", help="plan.json, or the output folder in which it is")
     parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="logs (--log; NAME=FILE names a run) and traces (--trace, --simulate)"
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="logs (--log; NAME=FILE names a run) and traces (--trace, --simulate)",
     )
     parser.add_argument("--against", metavar="PLAN", help="a second plan of the same model, shown beside the first")
     parser.add_argument(
         "--compare", nargs=2, metavar=("PREDICTED", "MEASURED"), help="traces of --simulate and of --trace, of one plan"
     )
-    parser.add_argument("-o", dest="output", metavar="FILE", help="a page instead of text; with --compare of both timelines")
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", help="a page instead of text; with --compare of both timelines"
+    )
     parser.add_argument("--json", metavar="FILE", help="all figures")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="with --compare: rows of the table (10)")
     options = parser.parse_intermixed_args(arguments)

@@ -79,7 +79,9 @@ def check_unit(unit, where: str, stages_before: int) -> None:
     if not isinstance(unit, dict) or not isinstance(unit.get("path"), str):
         raise ValueError(f"{where} expects a module with its path; galvatron-opt and galvatron-search write them")
     if not is_whole(unit.get("stage", 0), 0) or unit.get("stage", 0) > stages_before:
-        raise ValueError(f"{where} key 'stage' expects the number of a stage, but got {json.dumps(unit.get('stage'))[:40]}")
+        raise ValueError(
+            f"{where} key 'stage' expects the number of a stage, but got {json.dumps(unit.get('stage'))[:40]}"
+        )
     if not isinstance(unit.get("strategy", {}), dict):
         raise ValueError(f"{where} key 'strategy' expects an object, but got {json.dumps(unit['strategy'])[:40]}")
     for key in ("layer_type", "role"):
@@ -96,7 +98,9 @@ def read_plan(path: str) -> dict:
         raise ValueError(f"{path}: {EXPECTED_PLAN}, but it has no {', '.join(missing)}")
     for key in needed[:3]:
         if not is_whole(plan[key], 1):
-            raise ValueError(f"{path}: key {key!r} expects a whole number of at least 1, but got {json.dumps(plan[key])[:40]}")
+            raise ValueError(
+                f"{path}: key {key!r} expects a whole number of at least 1, but got {json.dumps(plan[key])[:40]}"
+            )
     if not isinstance(plan["units"], list):
         raise ValueError(f"{path}: key 'units' expects a list, but got {json.dumps(plan['units'])[:40]}")
     stages = 0
@@ -106,20 +110,33 @@ def read_plan(path: str) -> dict:
     if stages and plan["ranks"] % stages:
         raise ValueError(f"{path}: key 'ranks' expects a multiple of the {stages} stages, but got {plan['ranks']}")
     peaks = plan.get("peak_bytes_per_rank", [])
-    if not isinstance(peaks, list) or not all(is_whole(peak, 0) for peak in peaks) or len(peaks) not in (0, plan["ranks"]):
+    if (
+        not isinstance(peaks, list)
+        or not all(is_whole(peak, 0) for peak in peaks)
+        or len(peaks) not in (0, plan["ranks"])
+    ):
         raise ValueError(f"{path}: key 'peak_bytes_per_rank' expects bytes of each of {plan['ranks']} ranks")
     for key in ("predicted_step_seconds", "estimated_step_seconds", "model_flops_per_step", "peak_flops_per_second"):
         if key in plan and not is_number(plan[key]):
-            raise ValueError(f"{path}: key {key!r} expects a number of at least 0, but got {json.dumps(plan[key])[:40]}")
+            raise ValueError(
+                f"{path}: key {key!r} expects a number of at least 0, but got {json.dumps(plan[key])[:40]}"
+            )
     if not isinstance(plan.get("reasons", {}), dict):
         raise ValueError(f"{path}: key 'reasons' expects an object, but got {json.dumps(plan['reasons'])[:40]}")
     return plan
 
 
 def check_buffer(buffer, where: str, arena: int, entries: int) -> None:
-    if not isinstance(buffer, dict) or not isinstance(buffer.get("name"), str) or buffer.get("kind") not in BUFFER_KINDS:
+    if (
+        not isinstance(buffer, dict)
+        or not isinstance(buffer.get("name"), str)
+        or buffer.get("kind") not in BUFFER_KINDS
+    ):
         raise ValueError(f"{where} expects a name and a kind of {', '.join(BUFFER_KINDS)}; lower the plan again")
-    if not all(is_whole(buffer.get(key), 0) for key in ("bytes", "offset")) or buffer["offset"] + buffer["bytes"] > arena:
+    if (
+        not all(is_whole(buffer.get(key), 0) for key in ("bytes", "offset"))
+        or buffer["offset"] + buffer["bytes"] > arena
+    ):
         raise ValueError(f"{where} expects bytes and offset within the arena of {arena} bytes; lower the plan again")
     if not isinstance(buffer.get("unit", ""), str):
         raise ValueError(f"{where} key 'unit' expects text; lower the plan again")
@@ -135,9 +152,13 @@ def check_entry(entry, where: str) -> None:
         raise ValueError(f"{where} expects a name and a kind; lower the plan again")
     for key in ("start", "seconds", "bytes"):
         if key in entry and not is_number(entry[key]):
-            raise ValueError(f"{where} key {key!r} expects a number of at least 0, but got {json.dumps(entry[key])[:40]}")
+            raise ValueError(
+                f"{where} key {key!r} expects a number of at least 0, but got {json.dumps(entry[key])[:40]}"
+            )
     if entry.get("category", "compute") not in timelines.COMPUTES + timelines.COMMUNICATES:
-        raise ValueError(f"{where} key 'category' is {json.dumps(entry['category'])[:40]}, which is none; lower the plan again")
+        raise ValueError(
+            f"{where} key 'category' is {json.dumps(entry['category'])[:40]}, which is none; lower the plan again"
+        )
     for key in ("unit", "stream"):
         if not isinstance(entry.get(key, ""), str):
             raise ValueError(f"{where} key {key!r} expects text; lower the plan again")
@@ -162,7 +183,9 @@ def read_timetable(path: str) -> dict:
         raise ValueError(f"{path}: key 'predicted_step_seconds' expects a number of at least 0; lower the plan again")
     for number, stage in enumerate(table["stages"]):
         where = f"{path}: stage {number}"
-        if not isinstance(stage, dict) or not all(isinstance(stage.get(key), list) for key in ("buffers", "entries", "groups")):
+        if not isinstance(stage, dict) or not all(
+            isinstance(stage.get(key), list) for key in ("buffers", "entries", "groups")
+        ):
             raise ValueError(f"{where} expects lists of groups, buffers and entries; lower the plan again")
         if not is_whole(stage.get("arena_bytes"), 0):
             raise ValueError(f"{where} key 'arena_bytes' expects a whole number; lower the plan again")
@@ -261,11 +284,12 @@ def read_log(path: str, name: str = "") -> Log:
 
 
 def split_name(argument: str) -> tuple[str, str]:
-    """(name, file) of NAME=FILE, or of a file alone."""
-    name, equals, path = argument.partition("=")
-    if equals and name and not os.path.exists(argument):
-        return name, path
-    return "", argument
+    """(name, file) of NAME=FILE, or of a file alone. A name may hold = itself: what follows it is a file then."""
+    if os.path.exists(argument) or "=" not in argument.lstrip("="):
+        return "", argument
+    cuts = [index for index, letter in enumerate(argument) if letter == "=" and index]
+    cut = next((index for index in cuts if os.path.exists(argument[index + 1 :])), cuts[0])
+    return argument[:cut], argument[cut + 1 :]
 
 
 def begins_as_json(path: str) -> bool:
@@ -293,6 +317,7 @@ def read_inputs(arguments: list[str]) -> Inputs:
 
 def name_logs(logs: list[Log]) -> None:
     """A run is called as NAME= says, else as its file without ending; with its folder where two would be called so."""
+
     def short(log: Log) -> str:
         return os.path.splitext(os.path.basename(log.path))[0]
 

@@ -12,7 +12,9 @@ def text(value) -> str:
 def tag(name: str, content: str = "", **attributes) -> str:
     """`data_unit="a"` becomes data-unit, `class_` class; None leaves an attribute out."""
     words = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     return f"<{name}{words}>{content}</{name}>"
 
@@ -30,7 +32,8 @@ def table(head: list[str], rows: list[list], words: int = 1, caption: str = "") 
 
     title = f"<caption>{text(caption)}</caption>" if caption else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption or "table: " + head[0])}"><table>{title}<thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+    whole = f"<table>{title}<thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{text(caption or "table by " + head[0])}">{whole}</div>'
 
 
 def details(summary: str, content: str) -> str:
@@ -75,7 +78,9 @@ def label(x: float, y: float, words: str, class_: str = "", anchor: str = "") ->
 
 def key(entries: list[tuple[str, str, str]]) -> str:
     """(class, mark, meaning) of each colour."""
-    items = "".join(f'<li><span class="swatch {c}">{text(mark)}</span>{text(meaning)}</li>' for c, mark, meaning in entries)
+    items = "".join(
+        f'<li><span class="swatch {c}">{text(mark)}</span>{text(meaning)}</li>' for c, mark, meaning in entries
+    )
     return f'<ul class="key">{items}</ul>'
 
 

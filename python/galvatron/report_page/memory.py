@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from galvatron.report_page import arena
 from galvatron.report_page.inputs import BUFFER_KINDS, Program
-from galvatron.report_page.markup import details, drawing, item, key, label, note, size, table
+from galvatron.report_page.markup import details, drawing, item, key, label, note, size, table, tag
 
 WIDTH, MAP_HEIGHT, ARENA_HEIGHT, USE_HEIGHT, LEFT = 1100, 240, 200, 110, 80  # pixels
-MOST_BUFFERS = 250  # of a stage's arena that are drawn: those with the most bytes times entries
+MOST_BUFFERS = 2400  # of all stages' arenas that are drawn: of each those with the most bytes times entries
+MOST_ROWS = 40  # of a stage's table; the rest is one row
 
 
 def figures(program: Program) -> list[dict]:
@@ -28,7 +29,9 @@ def figures(program: Program) -> list[dict]:
                 "peak_bytes": peak,
                 "fullest_entry": entry,
                 "fullest_entry_name": name,
-                "leaves": [{"name": leaf.name, "unit": leaf.unit, "kind": leaf.kind, "bytes": leaf.bytes} for leaf in leaves],
+                "leaves": [
+                    {"name": leaf.name, "unit": leaf.unit, "kind": leaf.kind, "bytes": leaf.bytes} for leaf in leaves
+                ],
             }
         )
     return records
@@ -43,7 +46,9 @@ def draw_map(record: dict) -> str:
     boxes = arena.treemap([leaf["bytes"] for leaf in leaves], WIDTH, MAP_HEIGHT)
     parts = []
     for number, (leaf, (x, y, width, height)) in enumerate(zip(leaves, boxes)):
-        told = f"{leaf['name']}\n{size(leaf['bytes'])} ({leaf['bytes']} bytes), {leaf['bytes'] / record['peak_bytes']:.1%}"
+        told = (
+            f"{leaf['name']}\n{size(leaf['bytes'])} ({leaf['bytes']} bytes), {leaf['bytes'] / record['peak_bytes']:.1%}"
+        )
         parts.append(
             item(
                 x, y, width, height, told, number == 0, f"leaf k-{leaf['kind']}", data_buffer=leaf["name"],
@@ -58,7 +63,7 @@ def draw_map(record: dict) -> str:
     return drawing(told, WIDTH, MAP_HEIGHT, "".join(parts), data_ranks=ranks)
 
 
-def draw_arena(stage: dict, record: dict) -> str:
+def draw_arena(stage: dict, record: dict, most: int) -> str:
     entries, whole = max(len(stage["entries"]), 1), max(stage["arena_bytes"], 1)
     across, down = (WIDTH - LEFT) / entries, ARENA_HEIGHT / whole
 
@@ -66,12 +71,14 @@ def draw_arena(stage: dict, record: dict) -> str:
         first, last = arena.lifetime(buffer, entries)
         return buffer["bytes"] * (last - first + 1)
 
-    shown = sorted(stage["buffers"], key=lambda buffer: (-area(buffer), buffer["offset"]))[:MOST_BUFFERS]
+    shown = sorted(stage["buffers"], key=lambda buffer: (-area(buffer), buffer["offset"]))[:most]
     shown.sort(key=lambda buffer: (arena.lifetime(buffer, entries)[0], buffer["offset"]))
     parts = [label(LEFT - 4, 10, "0", "soft", "end"), label(LEFT - 4, ARENA_HEIGHT, size(whole), "soft", "end")]
     for number, buffer in enumerate(shown):
         first, last = arena.lifetime(buffer, entries)
-        told = f"{arena.name_of(buffer)}\n{size(buffer['bytes'])} at offset {buffer['offset']}, entries {first} to {last}"
+        told = (
+            f"{arena.name_of(buffer)}\n{size(buffer['bytes'])} at offset {buffer['offset']}, entries {first} to {last}"
+        )
         parts.append(
             item(
                 LEFT + first * across, buffer["offset"] * down, (last - first + 1) * across, buffer["bytes"] * down, told,
@@ -112,17 +119,21 @@ def draw_use(stage: dict, record: dict, budget: int | None) -> str:
         for number, (entry, amount) in enumerate(thin_use(used))
     )
     fullest = record["fullest_entry"]
+    said = (
+        "no budget is known"
+        if budget is None
+        else f"budget {size(budget)}" + ("" if fits else ", far above this drawing")
+    )
+    told = f"bytes in use of stage {record['stage']} over its entries, {size(max(used))} at entry {fullest}; {said}"
     parts = [
-        f'<path class="use" d="{path}"/>',
+        tag("path", class_="item use", d=path, role="img", aria_label=told, tabindex=0),
         f'<path class="mark" d="M{LEFT + (fullest + 0.5) * across:.1f},14L{LEFT + (fullest + 0.5) * across:.1f},{base}"/>',
         label(LEFT - 4, base, "0", "soft", "end"),
         label(LEFT - 4, y(highest) + 4, size(highest), "soft", "end"),
     ]
     if fits:
         parts.append(f'<path class="mark" d="M{LEFT},{y(budget):.1f}L{WIDTH},{y(budget):.1f}"/>')
-    said = "no budget is known" if budget is None else f"budget {size(budget)}" + ("" if fits else ", far above this drawing")
     parts.append(label(WIDTH, 11, said, "soft", "end"))
-    told = f"bytes in use of stage {record['stage']} over its entries, {size(max(used))} at entry {fullest}; {said}"
     return drawing(told, WIDTH, USE_HEIGHT, "".join(parts))
 
 
@@ -144,19 +155,34 @@ def write(program: Program, records: list[dict]) -> str:
             "What the bytes hold is not known: the plan has no timetable.json beside it, which galvatron-opt --lower writes."
         ) + (table(["rank", "peak", "bytes"], rows) if rows else "")
     kinds = {leaf["kind"] for record in records for leaf in record["leaves"]}
-    content = key([(f"k-{kind}", "", "no buffer" if kind == "none" else kind.replace("_", " ")) for kind in (*BUFFER_KINDS, "none") if kind in kinds])
+    content = key(
+        [
+            (f"k-{kind}", "", "no buffer" if kind == "none" else kind.replace("_", " "))
+            for kind in (*BUFFER_KINDS, "none")
+            if kind in kinds
+        ]
+    )
     for record in records:
         stage = program.timetable["stages"][record["stage"]]
         content += (
             f"<h3>{spell(record['ranks']).capitalize()}, stage {record['stage']}: {size(record['peak_bytes'])}</h3>"
             + note_of(record) + draw_map(record)
-            + "<h3>The arena over the step: offset against entries</h3>" + draw_arena(stage, record)
+            + "<h3>The arena over the step: offset against entries</h3>" + draw_arena(stage, record, max(MOST_BUFFERS // len(records), 40))
             + "<h3>Bytes in use</h3>" + draw_use(stage, record, budget_of(program, record["stage"]))
         )  # fmt: skip
-        rows = [[leaf["name"], leaf["kind"], leaf["bytes"]] for leaf in sorted(record["leaves"], key=lambda leaf: -leaf["bytes"])]
-        rows.append(["all", "", record["peak_bytes"]])
-        content += details(f"Figures of {spell(record['ranks'])}", table(["buffer", "kind", "bytes"], rows, 2))
+        content += details(
+            f"Figures of {spell(record['ranks'])}", table(["buffer", "kind", "bytes"], rows_of(record), 2)
+        )
     return content
+
+
+def rows_of(record: dict) -> list[list]:
+    """The largest leaves, one row for the rest, and what they add up to."""
+    leaves = sorted(record["leaves"], key=lambda leaf: -leaf["bytes"])
+    rows = [[leaf["name"], leaf["kind"], leaf["bytes"]] for leaf in leaves[:MOST_ROWS]]
+    if rest := leaves[MOST_ROWS:]:
+        rows.append([f"{len(rest)} smaller ones", "", sum(leaf["bytes"] for leaf in rest)])
+    return rows + [["all", "", record["peak_bytes"]]]
 
 
 def note_of(record: dict) -> str:

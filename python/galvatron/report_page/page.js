@@ -108,7 +108,7 @@ function showRanks(unit) {
   const scroll = document.createElement("div");
   scroll.className = "scroll";
   scroll.tabIndex = 0;
-  scroll.setAttribute("role", "region");
+  scroll.setAttribute("role", "group");
   scroll.setAttribute("aria-label", "ranks of the chosen module");
   scroll.append(svg);
   where.append(scroll);
@@ -130,7 +130,7 @@ function showRanks(unit) {
 showRanks(data.units[0]);
 
 // ---- The timeline: zoomed, it is drawn anew from the spans in the data.
-const LABEL = 210, WIDTH = 1100, LANE = 13, GAP = 3, TOP = 22, MOST = 5000;
+const LABEL = 210, WIDTH = 1100, LANE = 13, GAP = 3, TOP = 22, MOST = 3500;
 const steps = {};
 for (const source of data.timeline.sources) {
   const all = Object.keys(source.steps);
@@ -184,7 +184,7 @@ function drawTimeline() {
     svg.append(make("text", {x: 0, y: top + LANE - 3}, words.length <= 36 ? words : words.slice(0, 35) + "…"));
     for (const {span, start, end, many} of all[number]) {
       const left = Math.max(start, from), right = Math.min(end, to);
-      const name = data.timeline.names[span[2]] + (many > 1 ? ` and ${many - 1} more` : "");
+      const name = data.timeline.names[span[2]] + (span[4] >= 0 ? ` micro-batch ${span[4]}` : "") + (many > 1 ? ` and ${many - 1} more` : "");
       svg.append(make("rect", {class: `item c-${data.timeline.categories[span[3]]}`, x: LABEL + (left - from) * scale, y: top,
         width: Math.max((right - left) * scale, 0.5), height: LANE, role: "img", tabindex: first ? 0 : -1,
         "aria-label": `${name}\n${source.source}, stage ${lane.stage}, ${duration(end - start)} from ${duration(start)}`,

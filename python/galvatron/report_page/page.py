@@ -23,8 +23,11 @@ SECTIONS = (
 class Report:
     """Everything that page and --json show, of one program, what was measured of it, and perhaps another plan."""
 
-    def __init__(self, program: Program, inputs: Inputs, against: Program | None) -> None:
+    def __init__(
+        self, program: Program, inputs: Inputs, against: Program | None, letters: dict[str, int] | None = None
+    ) -> None:
         self.program, self.inputs, self.against = program, inputs, against
+        self.letters = {} if letters is None else letters
         self.predicted = inputs.predicted or (steps.trace_of(program.timetable) if program.timetable else None)
         self.measured = inputs.measured
         self.shares = steps.recompute_shares(program.plan)
@@ -35,7 +38,7 @@ class Report:
         best = self.seconds_of.get("predicted") or self.seconds_of.get("measured") or {}
         paths = [unit["path"] for unit in program.plan["units"]]
         causes = {path: steps.of_unit(best, path) for path in paths} if best else {}
-        self.units = sections.units_of(program, causes, self.records)
+        self.units = sections.units_of(program, causes, self.records, self.letters)
         self.runs = [curves.run_of(log) for log in inputs.logs]
         self.metrics = curves.metrics_of(inputs.logs)
         self.timeline = timeline.figures(self.predicted, self.measured)
@@ -47,7 +50,7 @@ class Report:
         self.communication = traffic.figures(program, self.predicted)
         self.tokens_per_step = self.count_tokens()
         self.summary = self.summarize()
-        self.comparison = compare(self, Report(against, Inputs(), None)) if against else None
+        self.comparison = compare(self, Report(against, Inputs(), None, self.letters)) if against else None
 
     def count_tokens(self) -> int | None:
         sequence = (self.program.timetable or {}).get("sequence")
@@ -205,7 +208,9 @@ def compare(one: Report, other: Report) -> dict:
 def settings(unit: dict, devices: int) -> dict:
     """A strategy without what its defaults say, so that a plan by hand equals the one written from it."""
     strategy = unit.get("strategy", {})
-    kept = {key: value for key, value in strategy.items() if value not in (None, False, [], 0) and (key, value) != ("ep", 1)}
+    kept = {
+        key: value for key, value in strategy.items() if value not in (None, False, [], 0) and (key, value) != ("ep", 1)
+    }
     return kept | strategies.degrees_of(strategy, devices)
 
 
@@ -263,9 +268,7 @@ def write(report: Report) -> str:
     }
     title = f"Plan of {(program.timetable or {}).get('model') or 'a model'}"
     links = "".join(f'<a href="#{name}">{text(words)}</a>' for name, words in SECTIONS)
-    policy = (
-        f"default-src 'none'; script-src {fingerprint(script)}; style-src {fingerprint(style)}; base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; script-src {fingerprint(script)}; style-src {fingerprint(style)}; base-uri 'none'; form-action 'none'"
     body = "".join(section(name, words, contents[name]) for name, words in SECTIONS)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -7,11 +7,13 @@ from galvatron.report_page.inputs import Program
 from galvatron.report_page.markup import details, key, note, seconds, size, table, tag, text
 
 
-def units_of(program: Program, causes: dict, records: list[dict]) -> list[dict]:
-    """`units` of the page's data: of each module its strategy in words, its time by cause and its bytes by kind."""
+def units_of(program: Program, causes: dict, records: list[dict], letters: dict[str, int]) -> list[dict]:
+    """`units` of the page's data: of each module its strategy in words, its time by cause and its bytes by kind.
+
+    `letters` numbers strategies, of two plans as one.
+    """
     reasons = program.plan.get("reasons", {}).get("units", [])
     why = {unit.get("path"): unit for unit in reasons if isinstance(unit, dict)} if isinstance(reasons, list) else {}
-    letters: dict[str, int] = {}
     units = []
     by_stage = {record["stage"]: record for record in records}
     for unit in program.plan["units"]:
@@ -47,28 +49,39 @@ def searched_seconds(reason: dict) -> dict[str, float]:
 def alternatives_of(reason: dict) -> list[dict]:
     found = reason.get("alternatives", []) if isinstance(reason, dict) else []
     return [
-        {"strategy": str(each.get("text", "")), "lost_by": str(each.get("lost_by", ""))} for each in found if isinstance(each, dict)
+        {"strategy": str(each.get("text", "")), "lost_by": str(each.get("lost_by", ""))}
+        for each in found
+        if isinstance(each, dict)
     ]
 
 
 def mark_of(number: int) -> str:
     letters = strategies.LETTERS
-    return letters[number] if number < len(letters) else mark_of(number // len(letters) - 1) + letters[number % len(letters)]
+    return (
+        letters[number]
+        if number < len(letters)
+        else mark_of(number // len(letters) - 1) + letters[number % len(letters)]
+    )
 
 
 def tell_unit(unit: dict) -> str:
     """What hover and focus show of a module."""
     lines = [f"{unit['path']}, stage {unit['stage']}: {unit['strategy']}"]
     if unit["seconds"]:
-        lines.append("time a step: " + ", ".join(f"{cause} {seconds(s)}" for cause, s in unit["seconds"].items() if s > 0))
+        lines.append(
+            "time a step: " + ", ".join(f"{cause} {seconds(s)}" for cause, s in unit["seconds"].items() if s > 0)
+        )
     if unit["bytes"]:
-        lines.append("at the fullest entry: " + ", ".join(f"{kind.replace('_', ' ')} {size(b)}" for kind, b in unit["bytes"].items()))
+        lines.append(
+            "at the fullest entry: "
+            + ", ".join(f"{kind.replace('_', ' ')} {size(b)}" for kind, b in unit["bytes"].items())
+        )
     lines += [f"{each['strategy']}: {each['lost_by']}" for each in unit["alternatives"]]
     return "\n".join(lines)
 
 
-def strip(units: list[dict], drawing: str, differs: set[str] | None = None) -> str:
-    """The modules in order, of each stage together; colour and letter say the strategy."""
+def strip(units: list[dict], drawing: str, differs: set[str] | None = None, chosen: bool = False) -> str:
+    """The modules in order, of each stage together; colour and letter say the strategy. `chosen`: the first one is."""
     content = ""
     stages = sorted({unit["stage"] for unit in units})
     first = True
@@ -83,7 +96,7 @@ def strip(units: list[dict], drawing: str, differs: set[str] | None = None) -> s
                 "button", f"{mark_of(unit['number'])} {text(name)}", type="button",
                 class_=f"unit s-{unit['number'] % strategies.COLOURS}", data_unit=unit["path"], data_stage=unit["stage"],
                 data_strategy=unit["strategy"], data_tip=tell_unit(unit), tabindex=0 if first else -1,
-                aria_pressed="true" if first and differs is None else "false" if differs is None else None, **more,
+                aria_pressed=("true" if first else "false") if chosen else None, **more,
             )  # fmt: skip
             first = False
         content += f'<div class="stage"><span>stage {stage}</span>{buttons}</div>'
@@ -93,7 +106,7 @@ def strip(units: list[dict], drawing: str, differs: set[str] | None = None) -> s
 def write_strategies(program: Program, units: list[dict]) -> str:
     seen = {unit["number"]: unit["strategy"] for unit in units}
     meanings = [(f"s-{number % strategies.COLOURS}", mark_of(number), words) for number, words in seen.items()]
-    content = key(meanings) + strip(units, "modules in order, by stage and strategy")
+    content = key(meanings) + strip(units, "modules in order, by stage and strategy", chosen=True)
     content += '<h3 id="ranks-title">Ranks of the chosen module</h3><div id="ranks" aria-live="polite"></div>'
     rows = [[unit["path"], unit["stage"], f"{mark_of(unit['number'])} {unit['strategy']}",
              seconds(sum(unit["seconds"].values())), size(sum(unit["bytes"].values())),
@@ -134,7 +147,9 @@ def write_summary(figures: dict) -> str:
 def write_what_if(plan: dict, stages: int) -> str:
     reasons = plan.get("reasons") or {}
     if not reasons:
-        return note("Nothing is known: the plan has no reasons, which galvatron-opt --search and galvatron-search write.")
+        return note(
+            "Nothing is known: the plan has no reasons, which galvatron-opt --search and galvatron-search write."
+        )
 
     def saves(key_: str) -> str:
         share = reasons.get(key_)
@@ -166,17 +181,21 @@ def write_what_if(plan: dict, stages: int) -> str:
             ],
         )  # fmt: skip
     notes = [str(words) for words in reasons.get("notes") or []]
-    return content + ("<h3>Notes</h3><ul>" + "".join(f"<li>{text(words)}</li>" for words in notes) + "</ul>" if notes else "")
+    return content + (
+        "<h3>Notes</h3><ul>" + "".join(f"<li>{text(words)}</li>" for words in notes) + "</ul>" if notes else ""
+    )
 
 
 def write_comparison(units: list[dict], one: dict | None) -> str:
     if one is None:
         return note("No second plan was given: --against names one.")
-    content = f"<h3>This plan</h3><p>{text(one['sentence'])}</p>" + strip(units, "modules of this plan", set(one["differs"]))
+    content = f"<h3>This plan</h3><p>{text(one['sentence'])}</p>" + strip(
+        units, "modules of this plan", set(one["differs"])
+    )
     content += f"<h3>{text(one['other_path'])}</h3><p>{text(one['other_sentence'])}</p>"
     other = one["other_units"]
     content += strip(other, "modules of the other plan").replace("data-unit=", "data-other-unit=")
-    head = ["", "this", "other", "difference"]
+    head = ["of", "this", "other", "difference"]
     if one["causes"]:
         content += "<h3>Time by cause</h3>" + table(head, one["causes"])
     else:

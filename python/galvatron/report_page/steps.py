@@ -33,7 +33,9 @@ def trace_of(table: dict) -> Trace | None:
             thread = streams.setdefault(stream, len(streams))
             category = entry.get("category", "compute")
             start, seconds = entry["start"], entry["seconds"]
-            spans.append(Span(rank, thread, entry["name"], category, start, seconds, index, number, entry.get("unit", ""), 1))
+            spans.append(
+                Span(rank, thread, entry["name"], category, start, seconds, index, number, entry.get("unit", ""), 1)
+            )
             ends.append(start + seconds)
         trace.threads |= {(rank, thread): stream for stream, thread in streams.items()}
     spans += after_entries(table, max(ends), step_seconds)

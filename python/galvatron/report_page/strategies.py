@@ -36,7 +36,9 @@ def describe(strategy: dict, devices: int) -> str:
 
 
 def degrees_of(strategy: dict, devices: int) -> dict[str, int]:
-    degrees = {key: value if isinstance(value, int) and value > 0 else 1 for key in ORDER for value in [strategy.get(key, 1)]}
+    degrees = {
+        key: value if isinstance(value, int) and value > 0 else 1 for key in ORDER for value in [strategy.get(key, 1)]
+    }
     if "dp" not in strategy:
         degrees["dp"] = max(devices // (degrees["tp"] * degrees["cp"] * degrees["ulysses"]), 1)
     return degrees
@@ -60,7 +62,9 @@ def mesh_of(plan: dict, devices: int) -> list[int] | None:
     for unit in plan["units"]:
         strategy = unit.get("strategy", {})
         degrees = degrees_of(strategy, devices)
-        meshes.append([f for key in (STRIDED if strategy.get("strided") else ORDER) for f in prime_factors(degrees[key])])
+        meshes.append(
+            [f for key in (STRIDED if strategy.get("strided") else ORDER) for f in prime_factors(degrees[key])]
+        )
     return meshes[0] if meshes and all(mesh == meshes[0] for mesh in meshes) else None
 
 

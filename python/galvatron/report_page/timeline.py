@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from galvatron import timelines
 from galvatron.report_page import steps
 from galvatron.report_page.markup import details, drawing, item, key, label, note, seconds, table, text
 from galvatron.timelines import Span, Trace
 
 WIDTH, LABEL, LANE, GAP, TOP = 1100, 210, 13, 3, 22  # pixels
-MOST_ITEMS = 5000
+MOST_ITEMS = 3500
+MOST_SPANS = 80_000  # in the page's data; beyond, short ones are one with their neighbours
 CATEGORIES = ("forward", "backward", "redistribute", "collective", "send", "receive", "update", "other")
 
 
@@ -31,18 +34,27 @@ def ranks_of(trace: Trace, spans: list[Span]) -> list[int]:
     return sorted(set(first.values()) | slowest)
 
 
+MICRO_BATCH = re.compile(r"(.*) micro-batch ([0-9]{1,9})", re.DOTALL)
+
+
 class Names:
-    """Texts by number, each once."""
+    """Texts by number, each once; a micro-batch stands beside, as each entry has many."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
 
-    def of(self, name: str) -> int:
-        return self.numbers.setdefault(name, len(self.numbers))
+    def of(self, name: str) -> tuple[int, int]:
+        match = MICRO_BATCH.fullmatch(name)
+        own, batch = (match[1], int(match[2])) if match else (name, -1)
+        return self.numbers.setdefault(own, len(self.numbers)), batch
+
+
+def name_of(names: list[str], span: list) -> str:
+    return names[span[2]] + (f" micro-batch {span[4]}" if span[4] >= 0 else "")
 
 
 def lanes_of(trace: Trace, step: int, names: Names) -> list[dict]:
-    """What is drawn of a step, and what the page's data hold: [start, duration] in seconds, name, category of each span."""
+    """What is drawn of a step, and what the page's data hold: of each span [start, duration, name, category, micro-batch]."""
     spans = trace.steps[step]
     shown = ranks_of(trace, spans)
     lanes: dict[tuple[int, int, int], dict] = {}
@@ -52,7 +64,9 @@ def lanes_of(trace: Trace, step: int, names: Names) -> list[dict]:
         where = (span.stage, span.rank, span.thread)
         stream = trace.threads.get((span.rank, span.thread), "compute" if span.thread == 0 else str(span.thread))
         lane = lanes.setdefault(where, {"stage": span.stage, "rank": span.rank, "stream": stream, "spans": []})
-        lane["spans"].append([round(span.start, 12), round(span.seconds, 12), names.of(span.name), CATEGORIES.index(category_of(span))])
+        name, batch = names.of(span.name)
+        place = [round(length, 9 if span.entry >= 0 else 12) for length in (span.start, span.seconds)]
+        lane["spans"].append([*place, name, CATEGORIES.index(category_of(span)), batch])
     return [lanes[where] for where in sorted(lanes)]
 
 
@@ -64,7 +78,27 @@ def figures(predicted: Trace | None, measured: Trace | None) -> dict:
         if trace:
             drawn = {str(step): lanes_of(trace, step, names) for step in sorted(trace.steps)}
             sources.append({"source": trace.kind, "step_seconds": trace.step_seconds, "steps": drawn})
+    shorten(sources)
     return {"categories": list(CATEGORIES), "sources": sources, "names": list(names.numbers)}
+
+
+def count(sources: list[dict]) -> int:
+    return sum(len(lane["spans"]) for source in sources for lanes in source["steps"].values() for lane in lanes)
+
+
+def shorten(sources: list[dict]) -> None:
+    """Of very large programs one measured step stays, and what is too short to be seen even when zoomed in is joined."""
+    for source in sources:
+        if count(sources) > MOST_SPANS and len(source["steps"]) > 1:
+            middle = sorted(source["steps"], key=int)[len(source["steps"]) // 2]
+            source["steps"] = {middle: source["steps"][middle]}
+    narrowest = 1e-5 * max((source["step_seconds"] for source in sources), default=0.0)
+    while count(sources) > MOST_SPANS:
+        for source in sources:
+            for lane in (lane for lanes in source["steps"].values() for lane in lanes):
+                joined = merged(lane["spans"], narrowest)
+                lane["spans"] = [[start, round(end - start, 12), *span[2:]] for span, start, end, _ in joined]
+        narrowest *= 2
 
 
 def merged(spans: list[list], narrowest: float) -> list[tuple[list, float, float, int]]:
@@ -101,7 +135,7 @@ def draw(data: dict, chosen: dict[str, str]) -> str:
         words = f"{source['source']}, rank {lane['rank']}: {lane['stream']}"
         parts.append(label(0, top + LANE - 3, words if len(words) <= 36 else words[:35] + "…"))
         for span, start, end, many in merged(lane["spans"], narrowest / scale):
-            name = data["names"][span[2]] + (f" and {many - 1} more" if many > 1 else "")
+            name = name_of(data["names"], span) + (f" and {many - 1} more" if many > 1 else "")
             told = f"{name}\n{source['source']}, stage {lane['stage']}, {seconds(end - start)} from {seconds(start)}"
             parts.append(
                 item(
@@ -111,7 +145,9 @@ def draw(data: dict, chosen: dict[str, str]) -> str:
                 )
             )  # fmt: skip
             first = False
-    told = "the step by rank and stream: " + " and ".join(f"{s['source']} {seconds(s['step_seconds'])}" for s in data["sources"])
+    told = "the step by rank and stream: " + " and ".join(
+        f"{s['source']} {seconds(s['step_seconds'])}" for s in data["sources"]
+    )
     return drawing(told, WIDTH, TOP + len(lanes) * (LANE + GAP), "".join(parts), id="timeline-drawing")
 
 

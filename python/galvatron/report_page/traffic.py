@@ -46,7 +46,11 @@ def figures(program: Program, predicted: Trace | None) -> list[dict]:
         return []
     devices = program.timetable["devices_per_stage"]
     exposed = exposed_by_entry(predicted) if predicted and len(predicted.steps) == 1 else {}
-    bodies = {body["name"]: body.get("calls", []) for body in program.timetable["bodies"] if isinstance(body, dict) and "name" in body}
+    bodies = {
+        body["name"]: body.get("calls", [])
+        for body in program.timetable["bodies"]
+        if isinstance(body, dict) and "name" in body
+    }
     rows: dict[tuple[str, str], dict] = {}
 
     def row(group: str, kind: str) -> dict:
@@ -77,7 +81,9 @@ def figures(program: Program, predicted: Trace | None) -> list[dict]:
                     hidden = "handle" in call
                     if own["exposed_seconds"] is not None:
                         own["exposed_seconds"] = None if hidden else own["exposed_seconds"] + call["seconds"]
-    return sorted(rows.values(), key=lambda each: (-(each["seconds"] or 0), -each["bytes"], each["group"], each["kind"]))
+    return sorted(
+        rows.values(), key=lambda each: (-(each["seconds"] or 0), -each["bytes"], each["group"], each["kind"])
+    )
 
 
 def key_of(entry: dict, stage: int, groups: list[str], devices: int) -> tuple[str, str]:
@@ -112,7 +118,9 @@ def write(rows: list[dict]) -> str:
             + "".join(f"<td>{text(cell)}</td>" for cell in cells)
             + "</tr>"
         )
-    whole = table(head, [], 2, "communication by group of ranks and kind").replace("<tbody>", "<tbody>" + "".join(lines))
+    whole = table(head, [], 2, "communication by group of ranks and kind").replace(
+        "<tbody>", "<tbody>" + "".join(lines)
+    )
     return whole + note(
         "Of each stage one rank's, of each group one of those that meet at a time; bytes are those of the whole value. "
         "– : collectives that a module's own work contains, whose time is not told from it."

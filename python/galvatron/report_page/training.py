@@ -86,7 +86,11 @@ def draw(runs: list[dict], metric: str) -> str:
         )  # fmt: skip
         seen = True
         for x in gaps(curve, area):
-            parts.append(tag("text", "×", class_="gap", data_gap=run["name"], x=f"{x:.1f}", y=f"{base - 2}", text_anchor="middle"))
+            parts.append(
+                tag(
+                    "text", "×", class_="gap", data_gap=run["name"], x=f"{x:.1f}", y=f"{base - 2}", text_anchor="middle"
+                )
+            )
     told = f"{title} over steps of {', '.join(run['name'] for run in runs)}"
     svg = tag(
         "svg", "".join(parts), role="group", aria_label=told, width=WIDTH, height=HEIGHT, viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -99,7 +103,8 @@ def write(runs: list[dict], metrics: list[str], tokens_per_step: int | None) -> 
     if not runs:
         return note("No log was given: name what --log of a run wrote.")
     boxes = "".join(
-        f'<label><input type="checkbox" checked data-toggle="{text(run["name"])}"> {text(run["name"])}</label>' for run in runs
+        f'<label><input type="checkbox" checked data-toggle="{text(run["name"])}"> {text(run["name"])}</label>'
+        for run in runs
     )
     tokens = '<option value="tokens">tokens</option>' if tokens_per_step else ""
     controls = (
