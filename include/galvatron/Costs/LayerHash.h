@@ -15,6 +15,9 @@ namespace galvatron {
 /// no axes. Neither names, places nor initial values count, nor what constants hold.
 llvm::StringMap<std::string> hashLayers(mlir::ModuleOp module);
 
+/// The digits of any text.
+std::string hashText(llvm::StringRef text);
+
 } // namespace galvatron
 
 #endif // GALVATRON_COSTS_LAYERHASH_H
