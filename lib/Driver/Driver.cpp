@@ -128,9 +128,10 @@ struct JobCommandLine {
                "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
-  cl::opt<std::string> bodies{"bodies", cl::cat(category), cl::value_desc("FILE"),
-                              cl::desc("For galvatron-profile: libraries of one layer of each type under the strategies "
-                                       "that FILE lists, into the folder -o")};
+  cl::opt<std::string> bodies{
+      "bodies", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("For galvatron-profile: libraries of one layer of each type under the strategies "
+               "that FILE lists, into the folder -o")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {

@@ -183,8 +183,8 @@ LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::stri
   if (failed(model))
     return failure();
   std::string text = search::writeUniformPlan(model->layers, strategy, bodies.ranks, samples, recomputes);
-  search::PlanTarget target{.layers = model->layers, .ranks = bodies.ranks, .globalBatch = samples,
-                            .supportedOnly = true};
+  search::PlanTarget target{
+      .layers = model->layers, .ranks = bodies.ranks, .globalBatch = samples, .supportedOnly = true};
   search::Result<search::Plan> plan = search::parsePlan(text, target);
   if (!plan)
     return module.emitError(plan.error().message);
@@ -203,6 +203,7 @@ LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::stri
     return failure();
   for (auto [layer, call] : llvm::zip_equal(bodies.layers, model->calls))
     LayerBytes(timetables->front()).measure(call, layer);
+  bodies.arenaBytes = timetables->front().arenaBytes;
   StageOutputOptions output;
   output.directory = folder;
   output.modelName = llvm::sys::path::stem(options.input).str();
@@ -252,7 +253,8 @@ LogicalResult BodiesJob::run(ModuleOp module) {
   if (!error)
     out << search::writePreparedModel(prepared);
   std::string wrong = error ? error.message() : finishWriting(out);
-  return wrong.empty() ? success() : reportError("cannot write " + path.str() + ": " + wrong + "; name another with -o");
+  return wrong.empty() ? success()
+                       : reportError("cannot write " + path.str() + ": " + wrong + "; name another with -o");
 }
 
 LogicalResult galvatron::runBodiesJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {

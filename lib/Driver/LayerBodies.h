@@ -13,8 +13,8 @@ namespace galvatron {
 /// those of what it reads, as a block's of a residual stream.
 void keepOneOfEach(mlir::ModuleOp module);
 
-/// `--bodies`: writes bodies.json and its libraries (galvatron/Search/Formats/PreparedModel.h) into the output folder. A
-/// strategy that the model does not take is noted there with the reason; anything else that is wrong fails.
+/// `--bodies`: writes bodies.json and its libraries (galvatron/Search/Formats/PreparedModel.h) into the output folder.
+/// A strategy that the model does not take is noted there with the reason; anything else that is wrong fails.
 mlir::LogicalResult runBodiesJob(mlir::ModuleOp module, const MainJobOptions &options, mlir::TimingScope &timing);
 
 } // namespace galvatron

@@ -111,7 +111,8 @@ LogicalResult galvatron::emitStageBinaries(ModuleOp module, ArrayRef<Timetable> 
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
   std::string program = hashProgram(module);
   for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables)) {
-    if (failed(emitStage(module, timetable, options, runtime, program, inFolder(options.directory, stage.getSymName()))))
+    if (failed(
+            emitStage(module, timetable, options, runtime, program, inFolder(options.directory, stage.getSymName()))))
       return failure();
   }
   for (const std::string &library : {std::string("libgalvatron_rt.so"), "libgalvatron_" + options.device + ".so"})

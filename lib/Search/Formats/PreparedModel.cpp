@@ -66,7 +66,7 @@ PreparedBodies readBodies(JsonReader &reader) {
   bodies.library = reader.text("library"), bodies.why = reader.text("why", "");
   bodies.strategy = readObject(reader, "strategy");
   bodies.samples = reader.integer("samples", {}, 1), bodies.ranks = reader.integer("ranks", {}, 1);
-  bodies.recomputes = reader.flag("recomputes");
+  bodies.recomputes = reader.flag("recomputes"), bodies.arenaBytes = reader.integer("arena_bytes");
   readObjects(reader, "layers", "bodies", [&](JsonReader &entry) { bodies.layers.push_back(readLayer(entry)); });
   return bodies;
 }
@@ -97,6 +97,7 @@ OrderedJson toJson(const PreparedBodies &bodies) {
   OrderedJson json = {{"library", bodies.library}, {"why", bodies.why}};
   json["strategy"] = OrderedJson::parse(bodies.strategy);
   json["samples"] = bodies.samples, json["ranks"] = bodies.ranks, json["recomputes"] = bodies.recomputes;
+  json["arena_bytes"] = bodies.arenaBytes;
   json["layers"] = OrderedJson::array();
   for (const PreparedLayer &layer : bodies.layers)
     json["layers"].push_back(toJson(layer));
@@ -111,10 +112,12 @@ std::string writePreparedModel(const PreparedModel &model) {
     units.push_back({{"path", unit.path}, {"layer_type", unit.layerType}, {"role", unit.role}});
   for (const PreparedBodies &each : model.bodies)
     bodies.push_back(toJson(each));
-  OrderedJson json = {{"format", "galvatron-bodies"}, {"version", kVersion},       {"made_by", model.version},
-                      {"target", model.target},       {"precision", model.precision}};
-  json["model"] = {
-      {"name", model.model.name}, {"hash", model.model.hash}, {"seq", model.model.seq}, {"units", units}};
+  OrderedJson json = {{"format", "galvatron-bodies"},
+                      {"version", kVersion},
+                      {"made_by", model.version},
+                      {"target", model.target},
+                      {"precision", model.precision}};
+  json["model"] = {{"name", model.model.name}, {"hash", model.model.hash}, {"seq", model.model.seq}, {"units", units}};
   json["bodies"] = bodies;
   return json.dump(1) + "\n";
 }
@@ -184,10 +187,25 @@ std::string writeBodyStrategy(const Strategy &strategy) {
   return json.dump();
 }
 
+std::string shortenStrategy(const std::string &strategy) {
+  Json json = Json::parse(strategy, nullptr, false);
+  std::string text;
+  for (const auto &item : json.items()) {
+    const Json &value = item.value();
+    if (value == 1 || value == false)
+      continue;
+    text += (text.empty() ? "" : ", ") + item.key();
+    if (!value.is_boolean())
+      text += " " + (value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return text.empty() ? "1 rank" : text;
+}
+
 std::string writeUniformPlan(const std::vector<Layer> &layers, const std::string &strategy, std::int64_t ranks,
                              std::int64_t samples, bool recomputes) {
-  OrderedJson json = {{"format", "galvatron-plan"}, {"version", 1},         {"ranks", ranks},       {"pipeline", 1},
-                      {"schedule", "1f1b"},         {"global_batch", samples}, {"micro_batches", 1}};
+  OrderedJson json = {
+      {"format", "galvatron-plan"}, {"version", 1},      {"ranks", ranks}, {"pipeline", 1}, {"schedule", "1f1b"},
+      {"global_batch", samples},    {"micro_batches", 1}};
   json["units"] = OrderedJson::array();
   for (const Layer &layer : layers) {
     OrderedJson unit = {{"path", layer.path}, {"layer_type", layer.layerType}, {"role", roleName(layer.role)}};

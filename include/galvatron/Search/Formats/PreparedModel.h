@@ -30,11 +30,12 @@ struct PreparedLayer {
 
 /// One program: all layers under one strategy.
 struct PreparedBodies {
-  std::string library;  ///< file beside bodies.json; empty: it cannot be built, as `why` says
+  std::string library; ///< file beside bodies.json; empty: it cannot be built, as `why` says
   std::string why;
   std::string strategy; ///< JSON as in plan.json, without dp
   std::int64_t samples = 1, ranks = 1;
-  bool recomputes = false; ///< backward computes forward again
+  std::int64_t arenaBytes = 0; ///< of a rank, for all of its layers
+  bool recomputes = false;     ///< backward computes forward again
   std::vector<PreparedLayer> layers;
 };
 
@@ -60,6 +61,8 @@ Result<BodiesRequest> parseBodiesRequest(std::string_view json);
 std::int64_t countStrategyRanks(const std::string &strategy);
 /// As `layers` of profile.json has it.
 std::string writeBodyStrategy(const Strategy &strategy);
+/// For people: "tp 2, sequence_parallel", or "1 rank".
+std::string shortenStrategy(const std::string &strategy);
 /// A plan of one stage and one micro-batch that gives every layer this strategy, as plan.json.
 std::string writeUniformPlan(const std::vector<Layer> &layers, const std::string &strategy, std::int64_t ranks,
                              std::int64_t samples, bool recomputes);
