@@ -86,15 +86,15 @@ private:
   llvm::DenseMap<Value, size_t> numbers;
 };
 
-std::string hashText(StringRef text) {
+} // namespace
+
+std::string galvatron::hashText(StringRef text) {
   uint64_t hash = 14695981039346656037u;
   for (char c : text)
     hash = (hash ^ uint8_t(c)) * 1099511628211u;
   std::string digits = llvm::utohexstr(hash, /*LowerCase=*/true);
   return std::string(16 - digits.size(), '0') + digits;
 }
-
-} // namespace
 
 llvm::StringMap<std::string> galvatron::hashLayers(ModuleOp module) {
   Axes axes(module);

@@ -24,8 +24,8 @@ std::string hashOf(const Shape &shape) {
   }
   reference::Program program(
       "module attributes {graph.batch = " + std::to_string(shape.samples) + " : i64} {\n  graph.layer @layer(%x: " + x +
-      ", %w: " + w + " {graph.parameter = \"w\"}) -> " + x + " {\n    %0 = graph.einsum %x, %w \"abc,dc->abd\" : (" + x +
-      ", " + w + ") -> " + y + "\n    %1 = math." + shape.op + " %0 : " + y +
+      ", %w: " + w + " {graph.parameter = \"w\"}) -> " + x + " {\n    %0 = graph.einsum %x, %w \"abc,dc->abd\" : (" +
+      x + ", " + w + ") -> " + y + "\n    %1 = math." + shape.op + " %0 : " + y +
       "\n    %2 = graph.einsum %1, %w \"abd,dc->abc\" : (" + y + ", " + w + ") -> " + x +
       "\n    graph.return %2 : " + x + "\n  }\n  func.func @step(%x: " + x + ") -> " + x + " {\n" + calls +
       "    return %" + last + " : " + x + "\n  }\n}");
