@@ -7,6 +7,7 @@
 #include "galvatron/Costs/LayerHash.h"
 #include "galvatron/Schedule/Timetable.h"
 #include "galvatron/Search/Model/KernelPrice.h"
+#include "galvatron/Search/Model/MachineTables.h"
 #include "galvatron/Search/Model/MeasuredBodies.h"
 #include "galvatron/Search/Model/ShardedStates.h"
 
@@ -65,7 +66,7 @@ static bool takesBothEnds(const search::DeviceKind &device) { return device.name
 ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch, Priced priced)
     : device(cluster.device), priced(priced), settles(cluster.ranks() <= kMostSettled),
       placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {
-  if (device.bodies)
+  if (search::bodiesOf(device))
     hashes = hashLayers(module);
   if (auto length = module->getAttrOfType<IntegerAttr>(graph::kSeqAttr))
     seq = double(length.getInt());
@@ -179,7 +180,7 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
   double certain = query.microBatches > 1 ? state : lasting;
   cost.certainBytes = int64_t(certain + work.certain.of(double(query.microBatchSamples)));
   cost.tiedStateBytes = int64_t(tied);
-  cost.updateSeconds = device.updateSeconds(updated);
+  cost.updateSeconds = search::updateSeconds(updated, device);
   cost.backwardSeconds += added / device.memoryBytesPerSecond;
   // Parameters are gathered while the layer before runs, gradients scattered while the next one does. Blocks are one
   // another's neighbours; those of the ends are smaller or larger, and count their own.
@@ -203,12 +204,13 @@ static std::vector<search::BodyQuery::Message> getMessages(llvm::ArrayRef<MovedV
 /// The body of a part, of which its kernels take `seconds` of themselves.
 static search::BodyPrice priceBody(const search::DeviceKind &device, search::BodyQuery query, search::BodyPart part,
                                    const KernelSeconds &seconds, std::vector<search::BodyQuery::Message> messages) {
-  if (!device.bodies)
+  const search::MeasuredBodies *bodies = search::bodiesOf(device);
+  if (!bodies)
     return {seconds.total(), search::PriceSource::Kernels};
   query.part = part;
   query.attentionSeconds = seconds.attention, query.otherSeconds = seconds.other;
   query.messages = std::move(messages);
-  return device.bodies->price(query);
+  return bodies->price(query);
 }
 
 /// Compute by measured bodies where the profile has them, else by kernels.
@@ -235,17 +237,15 @@ void ProgramCosts::setCompute(search::LayerCost &cost, const LayerWork &work, co
   };
   search::BodyPrice ofForward = price(search::BodyPart::Forward, forward, work.forward.collectives);
   search::BodyPrice ofBackward = price(search::BodyPart::Backward, backward, plain->backward.collectives);
-  cost.forwardSeconds = ofForward.seconds, cost.forwardSource = ofForward.source;
-  cost.backwardSeconds = ofBackward.seconds, cost.backwardSource = ofBackward.source;
+  cost.forwardSeconds = ofForward.seconds;
+  cost.backwardSeconds = ofBackward.seconds;
   if (plain == &work)
     return;
   // What is computed again is forward's, and takes what that takes; all of it was measured.
-  double pace = forward.total() > 0 ? ofForward.seconds / forward.total() : 1;
-  search::BodyPrice ofAgain{again.total() * pace, search::PriceSource::Kernels};
+  cost.recomputeSeconds = forward.total() > 0 ? again.total() * ofForward.seconds / forward.total() : again.total();
   if (query.strategy.recompute)
     if (search::BodyPrice whole = price(search::BodyPart::Recompute, again, {}); whole.isMeasured())
-      ofAgain = whole;
-  cost.recomputeSeconds = ofAgain.seconds, cost.recomputeSource = ofAgain.source;
+      cost.recomputeSeconds = whole.seconds;
 }
 
 search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {

@@ -97,6 +97,13 @@ static void notePadding(ModuleOp module, search::Plan &plan) {
         std::to_string(padded.getInt()));
 }
 
+/// Costs of the problem's layers on another cluster.
+static search::MakeCosts makeCostsOf(ModuleOp module, const search::Problem &problem) {
+  return [module, batch = problem.globalBatch](const search::Cluster &cluster) {
+    return std::make_shared<ProgramCosts>(module, cluster, batch, Priced::All);
+  };
+}
+
 FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions &options) {
   FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model))
@@ -129,7 +136,7 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
   }
   if (std::optional<search::Error> error = search::checkGivenPlan(problem, *priced).error())
     return reportError(error->message);
-  search::addProfileReason(problem, *priced);
+  search::addProfileReason(problem, *priced, makeCostsOf(module, problem));
   notePadding(module, *priced);
   return JobPlan{std::move(*priced), std::move(*cluster), {}, false, std::move(hashes)};
 }
@@ -207,9 +214,9 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
     FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases, options, searched);
     if (succeeded(solution) && solution->plan) {
       searched.plan = *solution->plan;
-      search::addProfileReason(problem, searched.plan);
+      search::addProfileReason(problem, searched.plan, makeCostsOf(differentiated, problem));
       for (search::Plan &plan : searched.listed)
-        search::addProfileReason(problem, plan);
+        search::addProfileReason(problem, plan, makeCostsOf(differentiated, problem));
     }
     return solution;
   };

@@ -3,6 +3,7 @@
 #include "galvatron/Search/Check/StepPrices.h"
 
 #include "galvatron/Search/Model/KernelPrice.h"
+#include "galvatron/Search/Model/MachineTables.h"
 #include "galvatron/Search/Model/MeasuredBodies.h"
 
 #include <algorithm>
@@ -31,7 +32,7 @@ static const StepBody *forwardOf(const StepTimetable &step, const BodyOrigin &or
 /// Its compute as it was measured ÷ by its kernels.
 double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepBody &body) const {
   const BodyOrigin &origin = body.origin;
-  if (!cluster.device.bodies || origin.hash.empty())
+  if (!bodiesOf(cluster.device) || origin.hash.empty())
     return 1;
   if (origin.recomputesSome) {
     const StepBody *forward = forwardOf(step, origin);
@@ -53,11 +54,11 @@ double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepB
     query.part = BodyPart::Recompute;
     BodyQuery again = query;
     again.messages.clear();
-    if (BodyPrice price = cluster.device.bodies->price(again); price.isMeasured())
+    if (BodyPrice price = bodiesOf(cluster.device)->price(again); price.isMeasured())
       seconds = price.seconds;
     query.part = BodyPart::Backward;
   }
-  BodyPrice price = cluster.device.bodies->price(query);
+  BodyPrice price = bodiesOf(cluster.device)->price(query);
   return price.isMeasured() ? (price.seconds + seconds) / kernels : 1;
 }
 
@@ -113,6 +114,6 @@ double ClusterPrices::sendSeconds(const StepTimetable &step, int from, int to, d
 
 double ClusterPrices::touchSeconds(double bytes) const { return kernelSeconds({.bytes = bytes}, cluster.device); }
 
-double ClusterPrices::updateSeconds(double bytes) const { return cluster.device.updateSeconds(bytes); }
+double ClusterPrices::updateSeconds(double bytes) const { return search::updateSeconds(bytes, cluster.device); }
 
 } // namespace galvatron::search

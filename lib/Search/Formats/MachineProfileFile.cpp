@@ -4,7 +4,7 @@
 
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
-#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Formats/StrategyText.h"
 
 #include <cstdio>
 #include <cstdlib>

@@ -1,6 +1,7 @@
 //===- PlanFile.cpp - This project's plan.json ----------------------------===//
 
 #include "PlanFormats.h"
+#include "galvatron/Search/Formats/StrategyText.h"
 
 #include <algorithm>
 #include <charconv>

@@ -121,6 +121,14 @@ std::shared_ptr<const MachineTables> MachineTables::withFasterLinks(double facto
   return faster;
 }
 
+double updateSeconds(double bytes, const DeviceKind &device) {
+  const MeasuredBodies *bodies = bodiesOf(device);
+  double measured = bodies ? bodies->updateBytesPerSecond() : 0;
+  if (measured > 0 && bodies->isFree())
+    return 0;
+  return bytes / (measured > 0 ? measured : device.memoryBytesPerSecond);
+}
+
 std::optional<Error> applyProfile(const MachineProfile &profile, const std::string &file, Cluster &cluster) {
   if (profile.cluster.device.name != cluster.device.name)
     return Error{"expects a profile of devices of kind " + cluster.device.name + ", but '" + file + "' is of " +
@@ -142,13 +150,12 @@ std::optional<Error> applyProfile(const MachineProfile &profile, const std::stri
       longest = pairsOf(kernel.shape);
       device.attentionPairsPerSecond = longest / kernel.seconds;
     }
+  if (!profile.bodies.empty()) {
+    Cluster measured = profile.cluster;
+    measured.device.tables = std::make_shared<MachineTables>(*tables);
+    tables->setBodies(std::make_shared<MeasuredBodies>(profile, LinkModel(measured)));
+  }
   device.tables = std::move(tables);
-  if (profile.bodies.empty())
-    return std::nullopt;
-  Cluster measured = profile.cluster;
-  measured.device = device;
-  device.bodies = std::make_shared<MeasuredBodies>(profile, LinkModel(measured));
-  device.updateBytesPerSecond = device.bodies->updateBytesPerSecond();
   return std::nullopt;
 }
 

@@ -30,10 +30,10 @@ std::int64_t bodyGroupRanks(const Collective &collective, const Strategy &strate
 }
 
 MeasuredBodies::MeasuredBodies(const MachineProfile &profile, LinkModel links)
-    : links(std::move(links)), bodies(profile.bodies) {
+    : links(std::move(links)), bodies(std::make_shared<std::vector<MeasuredBody>>(profile.bodies)) {
   // A parameter has 16 bytes of f32 states, and 2 more where bodies read a copy in another type, which updates write.
   double copy = profile.precision == "fp32" ? 0 : 2, seconds = 0, bytes = 0;
-  for (const MeasuredBody &body : bodies) {
+  for (const MeasuredBody &body : *bodies) {
     layerTypes.insert(body.layerType);
     if (!body.isMeasured || body.precision != profile.precision)
       continue;
@@ -75,7 +75,37 @@ MeasuredBodies::AtLength MeasuredBodies::priceAt(const Points &points, double se
   return {curve.seconds(query.samples), curve.covers(query.samples)};
 }
 
+std::shared_ptr<const MeasuredBodies> MeasuredBodies::madeFree(std::set<std::string> &estimated) const {
+  auto free = std::make_shared<MeasuredBodies>(*this);
+  free->notes = &estimated;
+  return free;
+}
+
+/// Which body, and why it is estimated.
+static std::string describeEstimate(const BodyQuery &query, PriceSource source) {
+  const char *parts[] = {"forward", "backward", "recomputation"};
+  std::string text = std::string(parts[int(query.part)]) + " of '" + query.layerType + "' with " +
+                     describe(bodyStrategy(query.strategy), 1) + ", " + std::to_string(std::int64_t(query.samples)) +
+                     " samples: ";
+  if (source == PriceSource::Extrapolated)
+    return text + "beyond what was measured";
+  return text + (source == PriceSource::OtherCode
+                     ? "its shape or code is not what was measured (hash), so kernel by kernel"
+                     : "not measured, so kernel by kernel");
+}
+
 BodyPrice MeasuredBodies::price(const BodyQuery &query) const {
+  BodyPrice price = find(query);
+  if (!isFree() || price.seconds <= 0)
+    return price;
+  if (price.source == PriceSource::Measured)
+    price.seconds = 0;
+  else
+    notes->insert(describeEstimate(query, price.source));
+  return price;
+}
+
+BodyPrice MeasuredBodies::find(const BodyQuery &query) const {
   double kernels = query.attentionSeconds + query.otherSeconds;
   auto found = byLength.find({query.hash, bodyStrategy(query.strategy)});
   if (found == byLength.end() || query.hash.empty()) {

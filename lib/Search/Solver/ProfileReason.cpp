@@ -61,58 +61,6 @@ private:
   bool isUneven;
 };
 
-/// Measured bodies take no time; notes which were not.
-class WithoutBodies : public CostSource {
-public:
-  WithoutBodies(const CostSource &costs, const DeviceKind &device, const std::string &byKernels)
-      : costs(costs), hasUpdates(device.updateBytesPerSecond > 0), byKernels(byKernels) {}
-
-  Result<LayerCost> cost(const CostQuery &query) const override {
-    Result<LayerCost> cost = costs.cost(query);
-    if (!cost)
-      return cost;
-    drop(cost->forwardSeconds, cost->forwardSource, query, "forward");
-    drop(cost->backwardSeconds, cost->backwardSource, query, "backward");
-    drop(cost->recomputeSeconds, cost->recomputeSource, query, "recomputation");
-    if (cost->forwardSource == PriceSource::Measured && hasUpdates)
-      cost->updateSeconds = 0;
-    return cost;
-  }
-  std::vector<std::string> recomputableValues(const Layer &layer) const override {
-    return costs.recomputableValues(layer);
-  }
-  std::vector<Strategy> settle(const Layer &layer, const Strategy &strategy, int microBatches) const override {
-    return costs.settle(layer, strategy, microBatches);
-  }
-  bool settlesAny() const override { return costs.settlesAny(); }
-
-  /// By what bodies were priced that were not measured.
-  mutable std::set<std::string> estimated;
-
-private:
-  void drop(double &seconds, PriceSource source, const CostQuery &query, const char *part) const {
-    if (seconds <= 0)
-      return;
-    std::string what = std::string(part) + " of '" + query.layer->layerType + "' with " +
-                       describe(bodyStrategy(query.strategy), 1) + ", " +
-                       std::to_string(query.microBatchSamples / query.dp) + " samples: ";
-    if (source == PriceSource::Measured)
-      seconds = 0;
-    else if (source == PriceSource::Extrapolated)
-      estimated.insert(what + "beyond what was measured");
-    else if (source == PriceSource::OtherCode)
-      estimated.insert(what + "its shape or code is not what was measured, so " + byKernels);
-    else if (part == std::string("recomputation"))
-      estimated.insert(what + "of single values, as forward of them");
-    else
-      estimated.insert(what + "not measured, so " + byKernels);
-  }
-
-  const CostSource &costs;
-  bool hasUpdates;
-  std::string byKernels;
-};
-
 std::string ofKernels(const MachineTables &tables) {
   std::string missing;
   for (auto [isEmpty, name] : {std::pair{tables.products().isEmpty(), "gemm"},
@@ -125,7 +73,7 @@ std::string ofKernels(const MachineTables &tables) {
 }
 } // namespace
 
-void addProfileReason(const Problem &problem, Plan &plan) {
+void addProfileReason(const Problem &problem, Plan &plan, const MakeCosts &makeCosts) {
   if (problem.communication)
     return;
   const std::shared_ptr<const MachineTables> &tables = problem.cluster.device.tables;
@@ -135,20 +83,26 @@ void addProfileReason(const Problem &problem, Plan &plan) {
     return;
   }
   WithoutMeasured rest(problem.cluster);
-  std::string byKernels = ofKernels(*tables);
-  WithoutBodies bodies(*problem.costs, problem.cluster.device, byKernels);
+  std::set<std::string> bodies;
   Problem without = problem;
   without.communication = &rest;
-  without.costs = &bodies;
+  std::shared_ptr<const CostSource> freeCosts;
+  if (tables->bodies() && makeCosts) {
+    auto free = std::make_shared<MachineTables>(*tables);
+    free->setBodies(tables->bodies()->madeFree(bodies));
+    without.cluster.device.tables = std::move(free);
+    freeCosts = makeCosts(without.cluster);
+    without.costs = freeCosts.get();
+  }
   ProfileReason reason{tables->file(), tables->fingerprint(), 0, {}};
   if (Result<Plan> priced = evaluatePlan(without, plan); priced && plan.predictedStepSeconds > 0)
     reason.measuredShare = std::clamp(1 - priced->predictedStepSeconds / plan.predictedStepSeconds, 0.0, 1.0);
   else
     reason.estimated.push_back("everything: the plan has no price without what was measured");
-  if (problem.cluster.device.bodies)
-    reason.estimated.insert(reason.estimated.end(), bodies.estimated.begin(), bodies.estimated.end());
-  else
-    reason.estimated.push_back("bodies of layers: " + byKernels);
+  reason.estimated.insert(reason.estimated.end(), bodies.begin(), bodies.end());
+  if (!freeCosts || !bodies.empty())
+    reason.estimated.push_back("bodies of layers" + std::string(freeCosts ? " that were not measured" : "") + ": " +
+                               ofKernels(*tables));
   reason.estimated.insert(reason.estimated.end(), rest.estimated.begin(), rest.estimated.end());
   if (problem.cluster.ranks() > tables->ranks())
     reason.estimated.push_back("messages of " + std::to_string(problem.cluster.ranks()) +

@@ -57,17 +57,18 @@ BodyQuery query(double samples, double seq) {
 
 TEST(MeasuredBodies, what_was_measured_is_the_price) {
   Cluster cluster = priced(example());
-  BodyPrice price = cluster.device.bodies->price(query(2, 100));
+  BodyPrice price = cluster.device.tables->bodies()->price(query(2, 100));
   EXPECT_DOUBLE_EQ(price.seconds, 0.020);
   EXPECT_EQ(price.source, PriceSource::Measured);
   BodyQuery backward = query(4, 200);
   backward.part = BodyPart::Backward;
-  EXPECT_DOUBLE_EQ(cluster.device.bodies->price(backward).seconds, 0.240);
+  EXPECT_DOUBLE_EQ(cluster.device.tables->bodies()->price(backward).seconds, 0.240);
 }
 
 TEST(MeasuredBodies, samples_between_are_along_the_line_and_beyond_are_extrapolated) {
   Cluster cluster = priced(example());
-  BodyPrice between = cluster.device.bodies->price(query(3, 100)), beyond = cluster.device.bodies->price(query(8, 100));
+  BodyPrice between = cluster.device.tables->bodies()->price(query(3, 100)),
+            beyond = cluster.device.tables->bodies()->price(query(8, 100));
   EXPECT_DOUBLE_EQ(between.seconds, 0.030);
   EXPECT_EQ(between.source, PriceSource::Measured);
   EXPECT_NEAR(beyond.seconds, 0.080, 1e-12);
@@ -76,7 +77,7 @@ TEST(MeasuredBodies, samples_between_are_along_the_line_and_beyond_are_extrapola
 
 TEST(MeasuredBodies, lengths_go_by_what_the_kernels_grow_with) {
   Cluster cluster = priced(example());
-  const MeasuredBodies &bodies = *cluster.device.bodies;
+  const MeasuredBodies &bodies = *cluster.device.tables->bodies();
   // By kernels: at 100 tokens 2 ms a sample, at 200 6 ms, at 400 20 ms; measured is 5 times that at both lengths.
   BodyPrice between = bodies.price(query(2, 150)), beyond = bodies.price(query(2, 400));
   EXPECT_NEAR(between.seconds, 5 * 2 * (1e-7 * 150 * 150 + 1e-5 * 150), 1e-12);
@@ -90,14 +91,14 @@ TEST(MeasuredBodies, messages_are_taken_out_of_what_was_measured_with_them) {
   BodyQuery sharded = query(3, 100);
   sharded.strategy = tensor(2);
   sharded.messages = {{CollectiveKind::AllReduce, 3 * 100 * 1000, 2}, {CollectiveKind::AllReduce, 3 * 100 * 1000, 2}};
-  BodyPrice price = cluster.device.bodies->price(sharded);
+  BodyPrice price = cluster.device.tables->bodies()->price(sharded);
   EXPECT_NEAR(price.seconds, 0.015, 1e-9);
   EXPECT_EQ(price.source, PriceSource::Measured);
 }
 
 TEST(MeasuredBodies, others_are_left_to_their_kernels) {
   Cluster cluster = priced(example());
-  const MeasuredBodies &bodies = *cluster.device.bodies;
+  const MeasuredBodies &bodies = *cluster.device.tables->bodies();
   BodyQuery other = query(2, 100);
   other.hash = "changed";
   BodyPrice price = bodies.price(other);
@@ -115,8 +116,8 @@ TEST(MeasuredBodies, others_are_left_to_their_kernels) {
 /// 1 M parameters in a millisecond: each is read and written 8 times in f32.
 TEST(MeasuredBodies, updates_go_at_the_measured_rate) {
   Cluster cluster = priced(example());
-  EXPECT_NEAR(cluster.device.updateSeconds(32e6), 1e-3, 1e-9);
-  EXPECT_NEAR(cluster.device.updateSeconds(64e6), 2e-3, 1e-9);
+  EXPECT_NEAR(updateSeconds(32e6, cluster.device), 1e-3, 1e-9);
+  EXPECT_NEAR(updateSeconds(64e6, cluster.device), 2e-3, 1e-9);
 }
 
 /// Kernels are priced by the tables, and never fall as they grow.

@@ -58,10 +58,6 @@ struct PlanTarget {
 /// Reads either format (recognised by `units` or `pp_deg`).
 Result<Plan> parsePlan(std::string_view json, const PlanTarget &target);
 
-/// One layer's strategy as an object of this project's format, whose degrees are 1 where it does not say them.
-Result<Strategy> parseStrategy(std::string_view json, const std::string &where);
-std::string formatStrategy(const Strategy &strategy, int dp);
-
 /// The names of layers in a plan of this project's format, whatever else is in it; none of anything else.
 std::vector<std::string> readLayerNames(std::string_view json);
 

@@ -85,7 +85,6 @@ inline constexpr double kTranscendental = 8;
 inline constexpr int kUpdatePasses = 8;
 
 class MachineTables;
-class MeasuredBodies;
 
 /// What one device of a kind can do. Rates are sustained ones, not peaks; each
 /// figure's origin stands beside the table in Cluster.cpp.
@@ -117,14 +116,6 @@ struct DeviceKind {
   std::int64_t overheadBytes = 0;
   /// What galvatron-profile measured of it and its links: where these have a price, it counts. Null: nothing was.
   std::shared_ptr<const MachineTables> tables = nullptr;
-  /// Of a profile with bodies of layers: their prices.
-  std::shared_ptr<const MeasuredBodies> bodies = nullptr;
-  /// Bytes that an update reads and writes in a second; 0: as elementwise work.
-  double updateBytesPerSecond = 0;
-
-  double updateSeconds(double bytes) const {
-    return bytes / (updateBytesPerSecond > 0 ? updateBytesPerSecond : memoryBytesPerSecond);
-  }
 };
 
 struct Cluster {

@@ -21,11 +21,20 @@
 #include "galvatron/Search/Model/Problem.h"
 
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
 namespace galvatron::search {
+
+/// By what compute of a layer is priced, the best first.
+enum class PriceSource {
+  Measured,     ///< the very body was measured, or ones of more and of less
+  Extrapolated, ///< it was, with fewer samples, shorter sequences or more of both
+  OtherCode,    ///< a layer of its type was measured whose shape or code is another: by its kernels
+  Kernels,      ///< nothing like it was: by its kernels
+};
 
 enum class BodyPart { Forward, Backward, Recompute };
 
@@ -64,20 +73,27 @@ public:
   /// Bytes that updates read and write in a second; 0: none was measured.
   double updateBytesPerSecond() const { return updateRate; }
 
+  /// The same bodies of which those that were measured, and updates, take no time; notes in `estimated` of which others
+  /// prices are asked, and by what they go. `estimated` outlives it. One thread at a time.
+  std::shared_ptr<const MeasuredBodies> madeFree(std::set<std::string> &estimated) const;
+  bool isFree() const { return notes != nullptr; }
+
 private:
   using Points = std::vector<const MeasuredBody *>;
   struct AtLength {
     double seconds = 0;
     bool covers = false;
   };
+  BodyPrice find(const BodyQuery &query) const;
   AtLength priceAt(const Points &points, double seq, const BodyQuery &query) const;
   double messageSeconds(const BodyQuery &query, double scale) const;
 
   LinkModel links;
-  std::vector<MeasuredBody> bodies;
+  std::shared_ptr<const std::vector<MeasuredBody>> bodies;
   std::set<std::string> layerTypes;
   std::map<std::pair<std::string, Strategy>, std::map<std::int64_t, Points>> byLength; ///< by hash and strategy
   double updateRate = 0;
+  std::set<std::string> *notes = nullptr;
 };
 
 /// Ranks that meet for a collective within a body, of one replica.

@@ -76,14 +76,6 @@ struct Collective {
   std::vector<int> axes = {};
 };
 
-/// By what compute of a layer is priced, the best first.
-enum class PriceSource : std::uint8_t {
-  Measured,     ///< the very body was measured, or ones of more and of less
-  Extrapolated, ///< it was, with fewer samples, shorter sequences or more of both
-  OtherCode,    ///< a layer of its type was measured whose shape or code is another: by its kernels
-  Kernels,      ///< nothing like it was: by its kernels
-};
-
 /// What one layer costs one device under one strategy.
 struct LayerCost {
   /// Compute of one micro-batch. `recompute` is what backward recomputes, 0
@@ -92,9 +84,6 @@ struct LayerCost {
   /// Of `backwardSeconds`, what only the weights' gradients need: a zero-bubble
   /// schedule may put it off. 0: backward cannot be cut in two.
   double weightSeconds = 0;
-  /// By what these were priced.
-  PriceSource forwardSource = PriceSource::Kernels, backwardSource = PriceSource::Kernels,
-              recomputeSource = PriceSource::Kernels;
   /// Communication of one micro-batch (recomputed collectives in backward).
   std::vector<Collective> forwardCollectives, backwardCollectives;
   /// Communication once a step: gradient sums, parameter gathers.
