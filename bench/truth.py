@@ -155,6 +155,11 @@ def summarize(rows: list[dict]) -> dict:
     return {"plans": len(rows), "mean_error": sum(errors) / len(errors), "largest_error": max(errors)}
 
 
+def in_words(cause: dict) -> str:
+    """A row of a comparison, such as `forward decoder, stage 0 -2.1 %` of the step."""
+    return f"{cause['phase']} {cause['layer_type']}, stage {cause['stage']} {100 * cause['share_of_step']:+.1f} %"
+
+
 def describe(result: dict) -> str:
     summary = result["summary"]
     text = f"# Predictions and what came of them\n\n{result['date']}, {result['hardware']}. {summary['plans']} plans, predicted "
@@ -166,7 +171,7 @@ def describe(result: dict) -> str:
             f"{1e3 * row['predicted_step_seconds']:.4g}",
             report.spread([1e3 * seconds for seconds in row["steps"]]),
             f"{100 * row['error']:+.1f} %",
-            "; ".join(str(cause) for cause in row["causes"]),
+                "; ".join(in_words(cause) for cause in row["causes"]),
         )
         for row in result["rows"]
     ]

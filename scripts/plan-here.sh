@@ -7,7 +7,8 @@ started=$(date +%s)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage='usage: scripts/plan-here.sh MODEL [--target=cpu|cuda] [--precision=fp32|bf16] [--memory SIZE] [--global-batch N]
-                            [--batch N] [--seq N] [--ranks N] [--prepared FOLDER] [-o DIR]
+                            [--batch N] [--seq N] [--ranks N] [--prepared FOLDER] [--time-limit SECONDS] [--allow-busy]
+                            [-o DIR]
 
   MODEL              config.json, model.pt or model.mlir
   --target TARGET    device: cpu (default) or cuda
@@ -17,13 +18,15 @@ usage='usage: scripts/plan-here.sh MODEL [--target=cpu|cuda] [--precision=fp32|b
   --batch N, --seq N samples and tokens that the model is imported with (default: as it was exported)
   --ranks N          devices to measure and plan for (default: all of this host)
   --prepared FOLDER  bodies that galvatron-profile model --prepare compiled: they are measured as they are
+  --time-limit SECONDS  of measuring (default: 240)
+  --allow-busy       measure even while others use the machine
   -o DIR             results (default: ./plan-here)'
 fail() {
   printf 'plan-here: error: %s\n' "$1" >&2
   exit 1
 }
 
-model='' target=cpu precision='' memory='' batch='' seq='' global='' ranks='' prepared='' out=plan-here
+model='' target=cpu precision='' memory='' batch='' seq='' global='' ranks='' prepared='' limit='' busy='' out=plan-here
 while [ $# -gt 0 ]; do
   word=$1
   shift
@@ -38,7 +41,7 @@ while [ $# -gt 0 ]; do
     ;;
   esac
   case $word in
-  --target | --precision | --memory | --global-batch | --batch | --seq | --ranks | --prepared | -o)
+  --target | --precision | --memory | --global-batch | --batch | --seq | --ranks | --prepared | --time-limit | -o)
     [ $# -gt 0 ] || fail "expects a value after $word; --help tells the rest"
     value=$1
     shift
@@ -53,7 +56,9 @@ while [ $# -gt 0 ]; do
   --seq) seq=$value ;;
   --ranks) ranks=$value ;;
   --prepared) prepared=$value ;;
+  --time-limit) limit=$value ;;
   -o) out=$value ;;
+  --allow-busy) busy=$word ;;
   -*) fail "unknown option $word; --help tells which there are" ;;
   *)
     [ -z "$model" ] || fail "expects one MODEL, but got '$model' and '$word'"
@@ -94,7 +99,7 @@ case $model in
   ;;
 esac
 step "Measure the machine and the model's bodies" galvatron-profile all "${prepared:-$model}" --target "$target" \
-  --precision "$precision" ${ranks:+--ranks "$ranks"} -o "$out/profile"
+  --precision "$precision" ${ranks:+--ranks "$ranks"} ${limit:+--time-limit "$limit"} ${busy:+"$busy"} -o "$out/profile"
 step "Search a plan by what was measured, and lower it" galvatron-opt --search --lower "$model" \
   "--profile=$out/profile/profile.json" "--target=$target" "--precision=$precision" ${memory:+"--memory=$memory"} \
   ${global:+"--global-batch=$global"} -o "$out/lowered"

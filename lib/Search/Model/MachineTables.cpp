@@ -4,6 +4,7 @@
 
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/MeasuredBodies.h"
+#include "galvatron/Search/Model/ProfileWarnings.h"
 
 #include <algorithm>
 
@@ -66,7 +67,8 @@ const char *measuredName(CollectiveKind kind) {
 
 MachineTables::MachineTables(const MachineProfile &profile, std::string file)
     : path(std::move(file)), hash(profile.fingerprintHash()), elements(profile.precision), isBusy(profile.wasBusy),
-      nodes(profile.cluster.nodes), nodeDevices(profile.cluster.devicesPerNode) {
+      doubts(findWarnings(profile, path, lookAtThisHost())), nodes(profile.cluster.nodes),
+      nodeDevices(profile.cluster.devicesPerNode) {
   // The neighbouring groups do the same: of each arrangement the one with most groups at once.
   std::map<Arrangement, std::int64_t> most;
   for (const MeasuredMessage &m : profile.messages) {
@@ -129,6 +131,18 @@ double updateSeconds(double bytes, const DeviceKind &device) {
   return bytes / (measured > 0 ? measured : device.memoryBytesPerSecond);
 }
 
+/// Of work and a message that take equally long alone, how much longer both take together: the mean over all kinds and
+/// sizes. 0: none was measured.
+static double overlapSlowdownOf(const MachineProfile &profile) {
+  double sum = 0, count = 0;
+  for (const MeasuredOverlap &overlap : profile.overlaps)
+    if (overlap.first == "gemm" || overlap.first == "attention" || overlap.first == "elementwise") {
+      sum += std::max({1.0, overlap.firstSlowdown, overlap.secondSlowdown});
+      count += 1;
+    }
+  return count > 0 ? sum / count : 0;
+}
+
 std::optional<Error> applyProfile(const MachineProfile &profile, const std::string &file, Cluster &cluster) {
   if (profile.cluster.device.name != cluster.device.name)
     return Error{"expects a profile of devices of kind " + cluster.device.name + ", but '" + file + "' is of " +
@@ -144,6 +158,8 @@ std::optional<Error> applyProfile(const MachineProfile &profile, const std::stri
     auto [bytes, seconds] = tables->elementwise().all().back();
     device.memoryBytesPerSecond = bytes / seconds;
   }
+  if (double slowdown = overlapSlowdownOf(profile); slowdown > 0)
+    device.overlapSlowdown = slowdown;
   double longest = 0;
   for (const MeasuredKernel &kernel : profile.kernels)
     if (kernel.kind == "attention" && !kernel.shape.backward && pairsOf(kernel.shape) > longest) {

@@ -81,12 +81,15 @@ std::shared_ptr<const MeasuredBodies> MeasuredBodies::madeFree(std::set<std::str
   return free;
 }
 
+std::string bodyName(const std::string &layerType, const Strategy &strategy) {
+  return "'" + layerType + "' with " + describe(bodyStrategy(strategy), 1);
+}
+
 /// Which body, and why it is estimated.
 static std::string describeEstimate(const BodyQuery &query, PriceSource source) {
   const char *parts[] = {"forward", "backward", "recomputation"};
-  std::string text = std::string(parts[int(query.part)]) + " of '" + query.layerType + "' with " +
-                     describe(bodyStrategy(query.strategy), 1) + ", " + std::to_string(std::int64_t(query.samples)) +
-                     " samples: ";
+  std::string text = std::string(parts[int(query.part)]) + " of " + bodyName(query.layerType, query.strategy) + ", " +
+                     std::to_string(std::int64_t(query.samples)) + " samples: ";
   if (source == PriceSource::Extrapolated)
     return text + "beyond what was measured";
   return text + (source == PriceSource::OtherCode

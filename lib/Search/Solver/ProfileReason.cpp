@@ -71,6 +71,13 @@ std::string ofKernels(const MachineTables &tables) {
   return "by the rates or, by galvatron-opt, kernel by kernel from the tables" +
          (missing.empty() ? "" : "; by general rates of the device: " + missing);
 }
+
+/// Whether a note of MeasuredBodies is about a body that some layer of the plan runs.
+bool isOfPlan(const std::string &text, const Plan &plan) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(), [&](const PlannedLayer &layer) {
+    return text.find(bodyName(layer.layerType, layer.strategy) + ",") != std::string::npos;
+  });
+}
 } // namespace
 
 void addProfileReason(const Problem &problem, Plan &plan, const MakeCosts &makeCosts) {
@@ -99,6 +106,8 @@ void addProfileReason(const Problem &problem, Plan &plan, const MakeCosts &makeC
     reason.measuredShare = std::clamp(1 - priced->predictedStepSeconds / plan.predictedStepSeconds, 0.0, 1.0);
   else
     reason.estimated.push_back("everything: the plan has no price without what was measured");
+  // Pricing a plan asks for what its layers might have done instead, too.
+  std::erase_if(bodies, [&](const std::string &text) { return !isOfPlan(text, plan); });
   reason.estimated.insert(reason.estimated.end(), bodies.begin(), bodies.end());
   if (!freeCosts || !bodies.empty())
     reason.estimated.push_back("bodies of layers" + std::string(freeCosts ? " that were not measured" : "") + ": " +

@@ -19,7 +19,8 @@ Strategy tensor(int tp) {
 
 MeasuredBody body(const std::string &hash, const Strategy &strategy, std::int64_t samples, std::int64_t seq,
                   double forward) {
-  MeasuredBody body{"layer", hash, "fp32", "{}", strategy, samples, seq};
+  MeasuredBody body{"layer", hash, "fp32", "{}", samples, seq};
+  body.plan = strategy;
   body.forwardSeconds = forward, body.backwardSeconds = 2 * forward, body.recomputeSeconds = 0.9 * forward;
   body.updateSeconds = 1e-3, body.stateBytes = 16000000;
   return body;

@@ -71,6 +71,8 @@ public:
 
   /// Bodies of layers; null: none was measured.
   const MeasuredBodies *bodies() const { return measuredBodies.get(); }
+  /// Why it may not hold on this host, a line each (ProfileWarnings.h).
+  const std::vector<std::string> &warnings() const { return doubts; }
   void setBodies(std::shared_ptr<const MeasuredBodies> bodies) { measuredBodies = std::move(bodies); }
 
   const std::string &file() const { return path; }
@@ -88,6 +90,7 @@ private:
 
   std::string path, hash, elements;
   bool isBusy = false;
+  std::vector<std::string> doubts;
   std::int64_t nodes = 1, nodeDevices = 1;
   double speedUp = 1;
   std::map<Arrangement, MeasuredCurve> messages;

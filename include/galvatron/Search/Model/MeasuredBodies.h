@@ -99,6 +99,9 @@ private:
 /// Ranks that meet for a collective within a body, of one replica.
 std::int64_t bodyGroupRanks(const Collective &collective, const Strategy &strategy);
 
+/// "'decoder' with tp=2".
+std::string bodyName(const std::string &layerType, const Strategy &strategy);
+
 /// What of a strategy makes another body: neither ZeRO nor where ranks are, nor what is recomputed.
 Strategy bodyStrategy(Strategy strategy);
 
