@@ -107,6 +107,10 @@ struct JobCommandLine {
   cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
                                 cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
                                          "fastest number that divides it)")};
+  cl::opt<int64_t> listPlans{
+      "list-plans", cl::cat(category), cl::value_desc("N"),
+      cl::desc("Write the N best plans of a search that fit, best first, as DIR/plans/01.json, 02.json and so on; with "
+               "-o DIR")};
   cl::opt<int64_t> threads{"threads", cl::cat(category), cl::value_desc("N"),
                            cl::desc("Threads of the search (default: all cores); the plan is the same whatever their "
                                     "number")};
@@ -130,11 +134,15 @@ struct JobCommandLine {
                "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
+  cl::opt<std::string> bodies{
+      "bodies", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("For galvatron-profile: libraries of one layer of each type under the strategies "
+               "that FILE lists, into the folder -o")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
     return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
-           compileTo.getNumOccurrences() || simulate.getNumOccurrences();
+           compileTo.getNumOccurrences() || simulate.getNumOccurrences() || bodies.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -143,9 +151,10 @@ struct JobCommandLine {
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&profile),
           static_cast<const cl::Option *>(&globalBatch), static_cast<const cl::Option *>(&microBatches),
-          static_cast<const cl::Option *>(&threads), static_cast<const cl::Option *>(&target),
-          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
-          static_cast<const cl::Option *>(&explain), static_cast<const cl::Option *>(&keepBodies)})
+          static_cast<const cl::Option *>(&listPlans), static_cast<const cl::Option *>(&threads),
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
+          static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -173,6 +182,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.simulate = line.simulate;
+  options.bodies = line.bodies;
   options.cluster = {line.cluster, line.ranks, line.memory, line.profile, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;
@@ -181,6 +191,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     options.globalBatch = line.globalBatch;
   if (line.microBatches.getNumOccurrences())
     options.microBatches = line.microBatches;
+  if (line.listPlans.getNumOccurrences())
+    options.listPlans = line.listPlans;
   if (line.threads.getNumOccurrences())
     options.threads = line.threads;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)
