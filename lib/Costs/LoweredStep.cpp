@@ -291,6 +291,9 @@ static void noteOrigins(search::StepTimetable &step, ArrayRef<Timetable> timetab
       search::BodyOrigin &origin = step.bodies[bodies.at(compute->function)].origin;
       if (!layer || layer->strategy.pad || !origin.hash.empty())
         continue;
+      // Halves of a backward are no body that was measured.
+      if (compute->kind != Compute::Kind::Forward && search::splitsBackward(plan.schedule))
+        continue;
       origin.layerType = layer->layerType, origin.hash = hashes.lookup(layer->layerType);
       origin.strategy = layer->strategy;
       origin.samples = step.globalBatch / (step.microBatches * layer->dp);

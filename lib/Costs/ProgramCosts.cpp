@@ -232,20 +232,25 @@ void ProgramCosts::setCompute(search::LayerCost &cost, const LayerWork &work, co
     again = {std::max(0.0, all.attention - backward.attention), 0};
     again.other = all.total() - backward.total() - again.attention;
   }
-  auto price = [&](search::BodyPart part, const KernelSeconds &seconds, llvm::ArrayRef<MovedValue> moved) {
-    return priceBody(device, body, part, seconds, getMessages(moved, samples, query));
-  };
-  search::BodyPrice ofForward = price(search::BodyPart::Forward, forward, work.forward.collectives);
-  search::BodyPrice ofBackward = price(search::BodyPart::Backward, backward, plain->backward.collectives);
+  std::vector<search::BodyQuery::Message> ofPlain = getMessages(plain->backward.collectives, samples, query);
+  search::BodyPrice ofForward = priceBody(device, body, search::BodyPart::Forward, forward,
+                                          getMessages(work.forward.collectives, samples, query));
+  search::BodyPrice ofBackward = priceBody(device, body, search::BodyPart::Backward, backward, ofPlain);
   cost.forwardSeconds = ofForward.seconds;
   cost.backwardSeconds = ofBackward.seconds;
   if (plain == &work)
     return;
   // What is computed again is forward's, and takes what that takes; all of it was measured.
-  cost.recomputeSeconds = forward.total() > 0 ? again.total() * ofForward.seconds / forward.total() : again.total();
-  if (query.strategy.recompute)
-    if (search::BodyPrice whole = price(search::BodyPart::Recompute, again, {}); whole.isMeasured())
-      cost.recomputeSeconds = whole.seconds;
+  cost.recomputeSeconds = forward.total() > 0 ? again.total() * (ofForward.seconds / forward.total()) : again.total();
+  if (!query.strategy.recompute)
+    return;
+  std::vector<search::BodyQuery::Message> more = getMessages(work.backward.collectives, samples, query);
+  for (const search::BodyQuery::Message &message : ofPlain)
+    if (auto at = llvm::find(more, message); at != more.end())
+      more.erase(at);
+  search::BodyPrice whole = priceBody(device, body, search::BodyPart::Recompute, again, std::move(more));
+  if (whole.isMeasured())
+    cost.recomputeSeconds = whole.seconds;
 }
 
 search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {

@@ -82,6 +82,22 @@ def test_a_lowered_step_takes_what_its_bodies_took(tmp_path, layers):
     assert again["predicted_step_seconds"] == predicted(after)
 
 
+@pytest.mark.parametrize("strategy", [{"tp": 2}, {"dp": 2, "recompute": True}], ids=["tp", "recompute"])
+def test_so_does_one_with_messages_in_its_bodies_or_recomputation(tmp_path, strategy):
+    own = bodies_of(lower(tmp_path / "own", strategy))
+    key = "recompute_seconds" if "recompute" in strategy else "backward_seconds"
+    slower = [layer | {key: 0.013} if layer["layer_type"] == "decoder" else layer for layer in own]
+    figures = []
+    for name, layers in (("a", own), ("b", slower)):
+        out = lower(tmp_path / name, strategy, f"--profile={profile_with(tmp_path / f'{name}.json', layers)}")
+        plan = json.loads((out / "plan.json").read_text())
+        figures.append((plan["predicted_step_seconds"], plan["estimated_step_seconds"]))
+    for before, after in zip(*figures):
+        assert after - before == pytest.approx(2 * 0.003, rel=1e-6)
+        # Eight bodies, and recomputation of what has any.
+        assert 0.08 < before < 0.09 if key == "backward_seconds" else 0.1 < before < 0.13
+
+
 def test_what_was_measured_is_told_from_what_was_estimated(tmp_path, layers):
     def reason(name, entries):
         profile = profile_with(tmp_path / f"{name}.json", entries)

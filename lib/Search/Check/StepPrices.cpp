@@ -34,10 +34,13 @@ double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepB
   const BodyOrigin &origin = body.origin;
   if (!bodiesOf(cluster.device) || origin.hash.empty())
     return 1;
-  if (origin.recomputesSome) {
+  // Of what computes some of forward again there is no figure: as forward.
+  auto asForward = [&] {
     const StepBody *forward = forwardOf(step, origin);
-    return forward ? paceOf(step, stage, *forward) : 1;
-  }
+    return forward && forward != &body ? paceOf(step, stage, *forward) : 1.0;
+  };
+  if (origin.recomputesSome)
+    return asForward();
   BodyQuery query{origin.layerType, origin.hash, origin.strategy};
   query.samples = double(origin.samples), query.seq = double(std::max<std::int64_t>(1, step.sequence));
   for (const BodyCall &call : body.calls)
@@ -54,8 +57,10 @@ double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepB
     query.part = BodyPart::Recompute;
     BodyQuery again = query;
     again.messages.clear();
-    if (BodyPrice price = bodiesOf(cluster.device)->price(again); price.isMeasured())
-      seconds = price.seconds;
+    BodyPrice price = bodiesOf(cluster.device)->price(again);
+    if (!price.isMeasured())
+      return asForward();
+    seconds = price.seconds;
     query.part = BodyPart::Backward;
   }
   BodyPrice price = bodiesOf(cluster.device)->price(query);

@@ -52,6 +52,7 @@ struct BodyQuery {
     CollectiveKind kind;
     double bytes;
     std::int64_t ranks;
+    bool operator==(const Message &) const = default;
   };
   std::vector<Message> messages = {};
 };
