@@ -54,6 +54,16 @@ def test_one_element_a_unit_in_order(folder, tmp_path):
     assert found[0][2] == "tp=2" and found[1][2] == "dp=2 zero2"
 
 
+def test_units_stay_in_order_where_stages_have_parts(tmp_path):
+    plan, _ = make_program(layers=2)
+    for unit, stage in zip(plan["units"], (0, 1, 0, 1)):
+        unit["stage"] = stage
+    text, _ = page_of(tmp_path, write_folder(tmp_path / "plan", plan))
+    shown = section(text, "strategies")
+    assert attributes(shown, "data-unit") == [unit["path"] for unit in plan["units"]]
+    assert attributes(shown, "data-stage") == ["0", "1", "0", "1"]
+
+
 def test_leaves_add_up_to_each_peak(folder, tmp_path):
     text, data = page_of(tmp_path, folder)
     peaks = data["plan"]["peak_bytes_per_rank"]
@@ -151,7 +161,9 @@ def test_what_lowering_says_of_sums_update_and_collectives_is_shown(tmp_path):
         body["calls"][1]["seconds"] = 1e-5
     table |= {"command": "galvatron-opt --lower 'a b.mlir'", "parameters": 1234567}
     text, data = page_of(tmp_path, write_folder(tmp_path / "plan", plan, table))
-    assert "1,234,567" in section(text, "summary") and "galvatron-opt --lower &#x27;a b.mlir&#x27;" in section(text, "summary")
+    assert "1,234,567" in section(text, "summary") and "galvatron-opt --lower &#x27;a b.mlir&#x27;" in section(
+        text, "summary"
+    )
     assert data["causes"]["predicted"]["update"] == pytest.approx([8e-4, 8e-4])
     rows = {(row["group"], row["kind"]): row for row in data["communication"]}
     within = rows["0,1", "all_reduce within modules"]
