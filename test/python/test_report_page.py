@@ -263,6 +263,22 @@ def test_groups_follow_the_order_of_ranks():
     assert strategies.mesh_of(plan, 6) is None and strategies.mesh_of(plan | {"mesh": [3, 2]}, 6) == [3, 2]
 
 
+@pytest.mark.parametrize(
+    "strategy, text",
+    [
+        ({"dp": 2, "tp": 1, "zero": 1}, "dp=2 zero1"),
+        ({"tp": 2, "strided": True, "cp": 2, "cp_zigzag": True}, "cp=2 tp=2 zigzag strided"),
+        ({"cp": 4, "cp_zigzag": False, "cp_kind": "ring", "zero": 2}, "cp=4 ring contiguous zero2"),
+        ({"tp": 4, "sequence_parallel": True, "keep_gathered": True, "recompute": True}, "tp=4 sp recompute keep-gathered"),
+        ({"ulysses": 2, "recompute_values": ["a", "b"]}, "dp=2 ulysses=2 recompute-2-values"),
+        ({"dp": 4, "ep": 2, "reduce_every_micro_batch": False}, "dp=4 ep=2 reduceonce"),
+        ({"dp": 4, "something_new": 3}, "dp=4 something-new=3"),
+    ],
+)
+def test_strategies_are_said_as_the_compiler_says_them(strategy, text):
+    assert strategies.describe(strategy, 4) == text
+
+
 def test_a_large_page_stays_small(tmp_path):
     folder = write_folder(tmp_path / "plan", *make_program(layers=62, stages=8, devices=64, batches=64))
     (tmp_path / "log.csv").write_text(log_text(20_000, spike=7777))

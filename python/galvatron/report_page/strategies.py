@@ -5,34 +5,42 @@ The order of ranks is that of docs/plans.md, "The order of ranks", over a mesh o
 
 from __future__ import annotations
 
+from galvatron.report_page.timetables import is_whole
+
 ORDER = ("dp", "cp", "ulysses", "tp")  # slowest first
 STRIDED = ("tp", "dp", "cp", "ulysses")
-WORDS = {"sequence_parallel": "sp", "keep_gathered": "keep-gathered"}
+# What the rows of dialects/Plan/Strategy.def that are no degrees are called, in their order.
+WORDS = {
+    "sequence_parallel": {True: "sp"},
+    "cp_kind": {"gathered": "gathered", "ring": "ring"},
+    "cp_zigzag": {False: "contiguous", True: "zigzag"},
+    "zero": {1: "zero1", 2: "zero2", 3: "zero3"},
+    "reduce_every_micro_batch": {False: "reduceonce", True: "reduceeach"},
+    "recompute": {True: "recompute"},
+    "keep_gathered": {True: "keep-gathered"},
+    "strided": {True: "strided"},
+    "pad": {True: "pad"},
+}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLOURS = 10  # classes s-0 … s-9 of page.css
 
 
 def describe(strategy: dict, devices: int) -> str:
-    """As galvatron-opt says it: `dp=2 tp=4 sp zero3`."""
-    words = []
+    """As galvatron-opt says it: `dp=2 tp=4 sp zero3`. A key that is not known here is said as it stands."""
     degrees = degrees_of(strategy, devices)
-    words += [f"{key}={degrees[key]}" for key in ("dp", "cp", "tp", "ulysses") if degrees[key] > 1]
+    words = [f"{key}={degrees[key]}" for key in ORDER if degrees[key] > 1]
+    if is_whole(strategy.get("ep"), 2):
+        words.append(f"ep={strategy['ep']}")
+    for key, texts in WORDS.items():
+        value = strategy.get(key)
+        if isinstance(value, (bool, int, str)) and value in texts:
+            words.append(texts[value])
+    if values := strategy.get("recompute_values"):
+        words.append(f"recompute-{len(values) if isinstance(values, list) else '?'}-values")
     for key, value in strategy.items():
-        if key in ORDER or value in (False, None, 0, "") or key == "ep" and value == 1:
-            continue
-        if key == "cp_zigzag":
-            words.append("zigzag")
-        elif key == "zero":
-            words.append(f"zero{value}")
-        elif key == "ep":
-            words.append(f"ep={value}")
-        elif value is True:
-            words.append(WORDS.get(key, key.replace("_", "-")))
-        elif isinstance(value, list):
-            words.append(f"recompute-{len(value)}-values")
-        else:
-            words.append(str(value))
-    return " ".join(words) or "one rank"
+        if key not in WORDS and key not in (*ORDER, "ep", "recompute_values") and value not in (None, False, 0, ""):
+            words.append(key.replace("_", "-") if value is True else f"{key.replace('_', '-')}={value}")
+    return " ".join(words) or "one device"
 
 
 def degrees_of(strategy: dict, devices: int) -> dict[str, int]:
