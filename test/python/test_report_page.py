@@ -259,6 +259,10 @@ def test_groups_follow_the_order_of_ranks():
     assert strategies.groups_of({"dp": 3, "tp": 4}, 12, [2, 2, 3])["tp"] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
     assert strategies.groups_of({"tp": 2, "strided": True}, 4, [2, 2])["tp"] == [[0, 2], [1, 3]]
     assert strategies.groups_of({"tp": 2}, 6, None) == {}
+    # dp 6 asks for no order of its primes, so both can have theirs.
+    plan = {"units": [{"strategy": {"dp": 6}}, {"strategy": {"dp": 3, "tp": 2}}]}
+    assert strategies.mesh_of(plan, 6) == [3, 2]
+    assert strategies.groups_of({"dp": 6}, 6, [3, 2]) == {"dp": [[0, 1, 2, 3, 4, 5]]}
     plan = {"units": [{"strategy": {"dp": 3, "tp": 2}}, {"strategy": {"dp": 2, "tp": 3}}]}
     assert strategies.mesh_of(plan, 6) is None and strategies.mesh_of(plan | {"mesh": [3, 2]}, 6) == [3, 2]
 
@@ -269,7 +273,10 @@ def test_groups_follow_the_order_of_ranks():
         ({"dp": 2, "tp": 1, "zero": 1}, "dp=2 zero1"),
         ({"tp": 2, "strided": True, "cp": 2, "cp_zigzag": True}, "cp=2 tp=2 zigzag strided"),
         ({"cp": 4, "cp_zigzag": False, "cp_kind": "ring", "zero": 2}, "cp=4 ring contiguous zero2"),
-        ({"tp": 4, "sequence_parallel": True, "keep_gathered": True, "recompute": True}, "tp=4 sp recompute keep-gathered"),
+        (
+            {"tp": 4, "sequence_parallel": True, "keep_gathered": True, "recompute": True},
+            "tp=4 sp recompute keep-gathered",
+        ),
         ({"ulysses": 2, "recompute_values": ["a", "b"]}, "dp=2 ulysses=2 recompute-2-values"),
         ({"dp": 4, "ep": 2, "reduce_every_micro_batch": False}, "dp=4 ep=2 reduceonce"),
         ({"dp": 4, "something_new": 3}, "dp=4 something-new=3"),

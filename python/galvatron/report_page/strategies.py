@@ -62,34 +62,52 @@ def prime_factors(number: int) -> list[int]:
     return factors
 
 
-def mesh_of(plan: dict, devices: int) -> list[int] | None:
-    """Sizes of the mesh's axes, slowest first; None where the plan leaves it to the compiler and units differ."""
-    if isinstance(plan.get("mesh"), list):
-        return plan["mesh"]
-    meshes = []
-    for unit in plan["units"]:
-        strategy = unit.get("strategy", {})
-        degrees = degrees_of(strategy, devices)
-        meshes.append(
-            [f for key in (STRIDED if strategy.get("strided") else ORDER) for f in prime_factors(degrees[key])]
-        )
-    return meshes[0] if meshes and all(mesh == meshes[0] for mesh in meshes) else None
+def rank_order(strategy: dict) -> tuple[str, ...]:
+    return STRIDED if strategy.get("strided") else ORDER
 
 
-def groups_of(strategy: dict, devices: int, mesh: list[int] | None) -> dict[str, list[list[int]]]:
-    """Of each degree above 1 its groups, by number of the rank within the stage; empty where they are not known."""
+def deal_axes(strategy: dict, devices: int, mesh: list[int]) -> dict[str, list[int]] | None:
+    """The axes of a mesh that each degree takes: of each of its primes the slowest that is free. None: it has not enough."""
     degrees = degrees_of(strategy, devices)
-    free = [] if mesh is None else list(range(len(mesh)))
+    free = list(range(len(mesh)))
     axes: dict[str, list[int]] = {}
-    for key in STRIDED if strategy.get("strided") else ORDER:
+    for key in rank_order(strategy):
         axes[key] = []
         for factor in prime_factors(degrees[key]):
             axis = next((a for a in free if mesh[a] == factor), None)
             if axis is None:
-                return {}
+                return None
             free.remove(axis)
             axes[key].append(axis)
-    if free:
+    return None if free else axes
+
+
+def mesh_of(plan: dict, devices: int) -> list[int] | None:
+    """Sizes of the mesh's axes, slowest first; None where the compiler chooses, as not every unit can have its own order."""
+    if isinstance(plan.get("mesh"), list):
+        return plan["mesh"] if all(is_whole(size, 2) for size in plan["mesh"]) else None
+    strategies = [unit.get("strategy", {}) for unit in plan["units"]]
+    meshes = []
+    for strategy in strategies:
+        degrees = degrees_of(strategy, devices)
+        mesh = [factor for key in rank_order(strategy) for factor in prime_factors(degrees[key])]
+        if mesh not in meshes:
+            meshes.append(mesh)
+
+    def keeps_order(strategy: dict, mesh: list[int]) -> bool:
+        axes = deal_axes(strategy, devices, mesh)
+        if axes is None:
+            return False
+        dealt = [sorted(axes[key]) for key in rank_order(strategy)]
+        return sum(dealt, []) == list(range(len(mesh)))
+
+    return next((mesh for mesh in meshes if all(keeps_order(strategy, mesh) for strategy in strategies)), None)
+
+
+def groups_of(strategy: dict, devices: int, mesh: list[int] | None) -> dict[str, list[list[int]]]:
+    """Of each degree above 1 its groups, by number of the rank within the stage; empty where they are not known."""
+    axes = None if mesh is None else deal_axes(strategy, devices, mesh)
+    if axes is None:
         return {}
 
     def coordinates(rank: int) -> list[int]:
