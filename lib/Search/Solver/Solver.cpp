@@ -400,6 +400,7 @@ Result<Solution> Search::run() {
   if (auto error = check())
     return *error;
   makeCandidates();
+  best.seconds = options.limitSeconds;
   // A glance at all of them gives a limit that spares most of the second look.
   regularPlans(true);
   bool isRaised = winner && !problem.space.uniform;
@@ -422,7 +423,7 @@ Result<Solution> Search::run() {
     floor = std::min(floor, candidates.front()->bound());
   if (winner)
     finishPlan();
-  else if (!solution.interrupted)
+  else if (!solution.interrupted && options.limitSeconds == kInfinity)
     explainInfeasible();
   report(true);
   solution.searchSeconds = seconds();
