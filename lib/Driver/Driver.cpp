@@ -18,6 +18,8 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/WithColor.h"
@@ -105,6 +107,10 @@ struct JobCommandLine {
   cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
                                 cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
                                          "fastest number that divides it)")};
+  cl::opt<int64_t> listPlans{
+      "list-plans", cl::cat(category), cl::value_desc("N"),
+      cl::desc("Write the N best plans of a search that fit, best first, as DIR/plans/01.json, 02.json and so on; with "
+               "-o DIR")};
   cl::opt<int64_t> threads{"threads", cl::cat(category), cl::value_desc("N"),
                            cl::desc("Threads of the search (default: all cores); the plan is the same whatever their "
                                     "number")};
@@ -128,11 +134,15 @@ struct JobCommandLine {
                "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
+  cl::opt<std::string> bodies{
+      "bodies", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("For galvatron-profile: libraries of one layer of each type under the strategies "
+               "that FILE lists, into the folder -o")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
     return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
-           compileTo.getNumOccurrences() || simulate.getNumOccurrences();
+           compileTo.getNumOccurrences() || simulate.getNumOccurrences() || bodies.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -141,9 +151,10 @@ struct JobCommandLine {
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&profile),
           static_cast<const cl::Option *>(&globalBatch), static_cast<const cl::Option *>(&microBatches),
-          static_cast<const cl::Option *>(&threads), static_cast<const cl::Option *>(&target),
-          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
-          static_cast<const cl::Option *>(&explain), static_cast<const cl::Option *>(&keepBodies)})
+          static_cast<const cl::Option *>(&listPlans), static_cast<const cl::Option *>(&threads),
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
+          static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -171,6 +182,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.simulate = line.simulate;
+  options.bodies = line.bodies;
   options.cluster = {line.cluster, line.ranks, line.memory, line.profile, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;
@@ -179,6 +191,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     options.globalBatch = line.globalBatch;
   if (line.microBatches.getNumOccurrences())
     options.microBatches = line.microBatches;
+  if (line.listPlans.getNumOccurrences())
+    options.listPlans = line.listPlans;
   if (line.threads.getNumOccurrences())
     options.threads = line.threads;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)
@@ -280,6 +294,26 @@ static LogicalResult differentiate(ModuleOp module) {
   return passes.run(module);
 }
 
+/// The command line as a shell takes it: words with anything that a shell reads are quoted.
+static std::string spellCommand(ArrayRef<char *> words) {
+  std::string text = llvm::sys::path::filename(words.front()).str();
+  for (llvm::StringRef word : words.drop_front()) {
+    bool isPlain = !word.empty() && llvm::all_of(word, [](char c) {
+      return llvm::isAlnum(c) || llvm::is_contained(llvm::StringRef("-_=./,:+%@"), c);
+    });
+    text += " ";
+    if (isPlain) {
+      text += word;
+      continue;
+    }
+    text += "'";
+    for (char c : word)
+      text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    text += "'";
+  }
+  return llvm::json::fixUTF8(text);
+}
+
 int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
@@ -313,6 +347,7 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   std::optional<MainJobOptions> options = readOptions(line, input, output);
   if (!options)
     return EXIT_FAILURE;
+  options->command = spellCommand(ArrayRef(argv, argc));
   return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
     return runMainJob(*module, *options, timing);
   });

@@ -58,9 +58,6 @@ Status Training::prepare() {
 }
 
 Status Training::prepareTrace() {
-  if (!options.trace.empty() && device.hooks->run)
-    return Status::error("--trace is of programs for the cpu, but this one is for ", manifest.device,
-                         "; leave it out, or compile with --target=cpu");
   return isComplete ? Status::success() : trace.open(firstStep, lastStep);
 }
 
@@ -245,6 +242,7 @@ Status Training::prepareEvaluation() {
 }
 
 Status Training::prepareData() {
+  context.keepsDocuments = options.keepsDocuments();
   if (options.evalOnly)
     return Status::success();
   firstStep = done.step + 1;
