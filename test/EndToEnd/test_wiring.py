@@ -171,9 +171,7 @@ def parts_of(pipeline, virtual, **options):
         parts, count = pipeline * virtual, len(model.units)
         stages = [k * parts // count % pipeline for k in range(count)]
         ranks = pipeline * options.get("tp", 1)
-        return Layout(
-            ranks, stages=stages, schedule="interleaved", virtual_stages=virtual, micro_batches=4, **options
-        )
+        return Layout(ranks, stages=stages, schedule="interleaved", virtual_stages=virtual, micro_batches=4, **options)
 
     return layout
 

@@ -96,7 +96,7 @@ protected:
     llvm::raw_string_ostream out(text);
     for (auto op : parsed->module->getOps<dist::StageOp>())
       if (int(op.getIndex()) == stage)
-        op.getOrderAttr().print(out);
+        mlir::Attribute(op.getOrderAttr()).print(out);
     return text;
   }
 
@@ -147,7 +147,7 @@ TEST_F(OrdersTest, PricedPrintedProvedAndEmittedAreOne) {
       std::vector<std::string> words;
       for (const search::Instruction &entry : priced.entries(stage))
         words.push_back(wordOf(entry));
-      EXPECT_EQ(printed(stage), "<" + llvm::join(words, ", ") + ">") << name;
+      EXPECT_EQ(printed(stage), "#dist.order<" + llvm::join(words, ", ") + ">") << name;
       EXPECT_EQ(emitted(shape, stage), words) << name << ", stage " << stage;
     }
     EXPECT_EQ(complaint(), "") << name; // the proof
