@@ -29,6 +29,7 @@ public:
   PartsSearch(const search::Problem &problem, const search::SolveOptions &options, LoweredPlans &lowered, double limit)
       : asked(problem), options(options), lowered(lowered), memory(problem.cluster.memoryBytesPerDevice), limit(limit) {
     llvm::erase_if(asked.space.schedules, [](search::Schedule schedule) { return !hasParts(schedule); });
+    asked.space.minPipeline = 2;
     this->options.explain = false;
   }
 

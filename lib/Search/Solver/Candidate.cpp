@@ -87,7 +87,7 @@ std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &pro
   const SearchSpace &space = problem.space;
   std::vector<std::tuple<int, int, plan::Mesh>> offered;
   std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.layers.size()), std::int64_t(space.maxPipeline)});
-  for (std::int64_t stages = 1; stages <= most; ++stages) {
+  for (std::int64_t stages = space.minPipeline; stages <= most; ++stages) {
     if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
       continue;
     for (std::int64_t count = 1; count <= problem.globalBatch; ++count)

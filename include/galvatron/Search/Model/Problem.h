@@ -173,7 +173,7 @@ struct SearchSpace {
   bool tensorInEnds = true, ulyssesInEnds = true;
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
-  int maxPipeline = 1 << 20;
+  int minPipeline = 1, maxPipeline = 1 << 20;
   std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble,
                                      Schedule::ZeroBubbleV};
   /// Parts a stage when interleaved, up to which all numbers are searched; beyond, up to a layer a part, those that
