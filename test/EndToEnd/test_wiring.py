@@ -117,7 +117,9 @@ class Cross(Block):
 
     def __init__(self):
         super().__init__()
-        self.q, self.k, self.v = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        # A bias of keys changes no softmax: its gradient would be rounding alone.
+        self.q, self.v = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.k = nn.Linear(WIDTH, WIDTH, bias=False)
 
     def forward(self, x, memory):
         q, k, v = (
