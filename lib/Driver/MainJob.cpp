@@ -122,6 +122,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
   if (failed(job))
     return failure();
+  if (std::optional<search::Error> error = search::recordNccl(job->cluster, job->plan))
+    return reportError(error->message);
   job->plan.modelFlopsPerStep = flops.perStep;
   const search::DeviceKind &device = job->cluster.device;
   job->plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;

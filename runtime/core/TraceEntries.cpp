@@ -140,12 +140,14 @@ std::vector<TraceEntry> readTraceEntries(const gvrt_program &program, const Mani
 }
 
 int64_t threadOf(const std::string &stream) {
+  // Thread 0 is none: Perfetto takes it for the one with the process' number.
+  constexpr int64_t kFirst = 1;
   static const char *const kStreams[] = {"compute", "collectives", "gradients"};
   for (size_t i = 0; i < std::size(kStreams); ++i)
     if (stream == kStreams[i])
-      return (int64_t)i;
+      return kFirst + (int64_t)i;
   int64_t stage = std::stoll(stream.substr(stream.rfind(' ') + 1));
-  return (int64_t)std::size(kStreams) + 2 * stage + (stream.starts_with("from") ? 1 : 0);
+  return kFirst + (int64_t)std::size(kStreams) + 2 * stage + (stream.starts_with("from") ? 1 : 0);
 }
 
 } // namespace galvatron
