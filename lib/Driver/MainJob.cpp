@@ -107,6 +107,26 @@ static FailureOr<std::optional<StepPrediction>> predict(ModuleOp module, ArrayRe
   return std::optional(std::move(*prediction));
 }
 
+/// Notes in its plans what a step computes and what a device could.
+static void noteFlops(JobPlan &job, const ModelFlops &flops) {
+  const search::DeviceKind &device = job.cluster.device;
+  auto note = [&](search::Plan &plan) {
+    plan.modelFlopsPerStep = flops.perStep;
+    plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;
+  };
+  note(job.plan);
+  llvm::for_each(job.listed, note);
+}
+
+/// Notes in its plans how the cluster's ranks run NCCL.
+static LogicalResult noteNccl(JobPlan &job) {
+  std::optional<search::Error> error = search::recordNccl(job.cluster, job.plan);
+  for (search::Plan &plan : job.listed)
+    if (!error)
+      error = search::recordNccl(job.cluster, plan);
+  return error ? reportError(error->message) : success();
+}
+
 LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {
   Phase start = detectPhase(module);
   if (std::string wrong = findWrongOption(options, start); !wrong.empty())
@@ -125,11 +145,9 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
   if (failed(job))
     return failure();
-  if (std::optional<search::Error> error = search::recordNccl(job->cluster, job->plan))
-    return reportError(error->message);
-  job->plan.modelFlopsPerStep = flops.perStep;
-  const search::DeviceKind &device = job->cluster.device;
-  job->plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;
+  noteFlops(*job, flops);
+  if (failed(noteNccl(*job)))
+    return failure();
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
@@ -144,6 +162,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
     return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);
+  if (options.writesPlansOnly())
+    return writeListedPlans(*job, options);
   if (!options.writesFolder()) {
     bool isExplained = options.explain && detectPhase(module) == Phase::Lower && !job->plan.layers.empty();
     if (isExplained && failed(noteBytes(*job, module)))
@@ -152,5 +172,5 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   }
   if (options.verifyTimetable)
     printProof(*proof, llvm::outs());
-  return writeStageFolder(module, *timetables, job->plan, search::writeTimetable((*prediction)->step), options);
+  return writeStageFolder(module, *timetables, *job, search::writeTimetable((*prediction)->step), options);
 }
