@@ -160,7 +160,7 @@ public:
   }
 
   void addSpan(const TraceEntry &entry, int64_t number, int64_t step, int64_t begin, int64_t end) {
-    add("{\"ph\":\"X\",\"pid\":" + std::to_string(context.rank) + ",\"tid\":" + std::to_string(threadOf(entry.stream)) +
+    add("{\"ph\":\"X\",\"pid\":" + std::to_string(context.rank) + ",\"tid\":" + std::to_string(entry.thread) +
         ",\"name\":" + quoted(entry.name) + ",\"cat\":\"" + entry.category + "\",\"ts\":" + micros(begin) +
         ",\"dur\":" + micros(end - begin) + ",\"args\":{\"entry\":" + std::to_string(number) +
         ",\"stage\":" + std::to_string(context.stage) + ",\"unit\":" + quoted(entry.unit) +
@@ -175,7 +175,7 @@ public:
     int64_t from = isSend ? context.rank : peer, to = isSend ? peer : context.rank;
     int64_t id = ((stepIndex * context.ranks + from) * context.ranks + to) * kMostMessages + number;
     add("{\"ph\":\"" + std::string(isSend ? "s" : "f") + "\",\"pid\":" + std::to_string(context.rank) +
-        ",\"tid\":" + std::to_string(threadOf(entry.stream)) + ",\"name\":\"message\",\"cat\":\"message\",\"id\":" +
+        ",\"tid\":" + std::to_string(entry.thread) + ",\"name\":\"message\",\"cat\":\"message\",\"id\":" +
         std::to_string(id) + (isSend ? "" : ",\"bp\":\"e\"") + ",\"ts\":" + micros(at) + "}");
   }
 
@@ -193,7 +193,7 @@ std::string Trace::writeEvents(const ClockReading &before, const ClockReading &a
                  "rank " + std::to_string(context.rank) + ", stage " + std::to_string(context.stage));
   std::map<int64_t, std::string> threads = {{threadOf("compute"), "compute"}, {threadOf("collectives"), "collectives"}};
   for (const TraceEntry &entry : entries)
-    threads[threadOf(entry.stream)] = entry.stream;
+    threads[entry.thread] = entry.stream;
   for (const auto &[thread, name] : threads)
     events.addName("thread_name", thread, name);
   // What a receive has started has come when its wait ends.
@@ -206,6 +206,8 @@ std::string Trace::writeEvents(const ClockReading &before, const ClockReading &a
   sums.name = "loss and gradient norm";
   sums.stream = "collectives";
   sums.category = "collective";
+  sums.thread = threadOf(sums.stream);
+  update.thread = threadOf(update.stream);
   update.name = update.category = "update";
   std::map<std::tuple<int64_t, bool, int64_t>, int64_t> messages; // so far, by step, direction and peer
   for (const Span &span : spans) {

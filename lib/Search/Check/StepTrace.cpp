@@ -24,7 +24,7 @@ constexpr std::int64_t kMostEvents = 500000;
 /// Of the streams that a rank has whatever it exchanges; those to and from stages follow.
 constexpr const char *kStreams[] = {"compute", "collectives", "gradients"};
 /// Thread 0 is none: Perfetto takes it for the one with the process' number.
-constexpr int kFirstThread = 1;
+constexpr int kFirstThread = 1, kOfLane = 1 << 20;
 /// What an arrow is told from others by: up to so many between two ranks in a step.
 constexpr std::int64_t kMostMessages = 1 << 20;
 
@@ -49,11 +49,13 @@ public:
 private:
   void writeRank(int stage, std::int64_t device);
   void writeNames(int stage, std::int64_t rank);
-  void writeSpan(int stage, std::int64_t rank, const StepEntry &entry, std::int64_t number, StepSpan span);
+  void writeSpan(int stage, std::int64_t rank, const StepEntry &entry, int thread, std::int64_t number, StepSpan span);
   std::int64_t endOf(const StepEntry &entry, StepSpan span) const;
   void writeArrow(const char *phase, std::int64_t rank, const StepEntry &entry, std::int64_t from, std::int64_t to,
                   std::int64_t number, std::int64_t at);
-  int threadOf(const std::string &stream) const;
+  int threadOf(const std::string &stream, int lane = 0) const;
+  /// [entry] of a stage.
+  std::vector<int> threadsOf(int stage) const;
   void add(const std::string &event) { text += (isFirst ? "\n" : ",\n") + event, isFirst = false; }
 
   const StepTimetable &step;
@@ -64,12 +66,23 @@ private:
 
 } // namespace
 
-int TraceWriter::threadOf(const std::string &stream) const {
+/// Of a stream's groups, which may be under way at once, each has a lane, in the order in which they come.
+int TraceWriter::threadOf(const std::string &stream, int lane) const {
   for (std::size_t i = 0; i < std::size(kStreams); ++i)
     if (stream == kStreams[i])
-      return int(i) + kFirstThread;
+      return int(i) + kFirstThread + lane * kOfLane;
   int stage = std::atoi(stream.substr(stream.rfind(' ') + 1).c_str());
   return kFirstThread + int(std::size(kStreams)) + 2 * stage + (stream.starts_with("from") ? 1 : 0);
+}
+
+std::vector<int> TraceWriter::threadsOf(int stage) const {
+  std::vector<int> threads;
+  std::map<std::string, std::map<int, int>> lanes; // by stream and group
+  for (const StepEntry &entry : step.stages[stage].entries) {
+    std::map<int, int> &known = lanes[entry.stream];
+    threads.push_back(threadOf(entry.stream, known.try_emplace(entry.group, int(known.size())).first->second));
+  }
+  return threads;
 }
 
 void TraceWriter::writeNames(int stage, std::int64_t rank) {
@@ -77,8 +90,9 @@ void TraceWriter::writeNames(int stage, std::int64_t rank) {
   add("{\"ph\":\"M\",\"pid\":" + pid + ",\"name\":\"process_name\",\"args\":{\"name\":\"rank " + pid + ", stage " +
       std::to_string(stage) + "\"}}");
   std::map<int, std::string> threads = {{threadOf(kStreams[0]), kStreams[0]}, {threadOf(kStreams[1]), kStreams[1]}};
-  for (const StepEntry &entry : step.stages[stage].entries)
-    threads[threadOf(entry.stream)] = entry.stream;
+  std::vector<int> ofEntries = threadsOf(stage);
+  for (std::size_t number = 0; number < ofEntries.size(); ++number)
+    threads[ofEntries[number]] = step.stages[stage].entries[number].stream;
   for (const auto &[thread, name] : threads)
     add("{\"ph\":\"M\",\"pid\":" + pid + ",\"tid\":" + std::to_string(thread) +
         ",\"name\":\"thread_name\",\"args\":{\"name\":" + quoted(name) + "}}");
@@ -91,9 +105,10 @@ std::int64_t TraceWriter::endOf(const StepEntry &entry, StepSpan span) const {
   return std::max(nanosOf(span.start + span.seconds), nanosOf(span.start) + hasArrow);
 }
 
-void TraceWriter::writeSpan(int stage, std::int64_t rank, const StepEntry &entry, std::int64_t number, StepSpan span) {
+void TraceWriter::writeSpan(int stage, std::int64_t rank, const StepEntry &entry, int thread, std::int64_t number,
+                            StepSpan span) {
   std::int64_t begin = nanosOf(span.start), length = endOf(entry, span) - begin;
-  add("{\"ph\":\"X\",\"pid\":" + std::to_string(rank) + ",\"tid\":" + std::to_string(threadOf(entry.stream)) +
+  add("{\"ph\":\"X\",\"pid\":" + std::to_string(rank) + ",\"tid\":" + std::to_string(thread) +
       ",\"name\":" + quoted(entry.name) + ",\"cat\":\"" + entry.category + "\",\"ts\":" + micros(begin) +
       ",\"dur\":" + micros(length) + ",\"args\":{\"entry\":" + std::to_string(number) +
       ",\"stage\":" + std::to_string(stage) + ",\"unit\":" + quoted(entry.unit) + ",\"micro_batch\":" +
@@ -112,11 +127,12 @@ void TraceWriter::writeRank(int stage, std::int64_t device) {
   const std::vector<StepEntry> &entries = step.stages[stage].entries;
   std::int64_t rank = stage * step.devices + device;
   writeNames(stage, rank);
+  std::vector<int> threads = threadsOf(stage);
   std::map<int, std::int64_t> sent, received; // by peer
   for (std::size_t number = 0; number < entries.size(); ++number) {
     const StepEntry &entry = entries[number];
     StepSpan span = simulated.entries[stage][number];
-    writeSpan(stage, rank, entry, std::int64_t(number), span);
+    writeSpan(stage, rank, entry, threads[number], std::int64_t(number), span);
     std::int64_t peer = entry.peer * step.devices + device;
     if (entry.kind == EntryKind::Send)
       writeArrow("s", rank, entry, rank, peer, sent[entry.peer]++, nanosOf(span.start));
@@ -128,8 +144,8 @@ void TraceWriter::writeRank(int stage, std::int64_t device) {
   sums.stream = "collectives";
   sums.category = "collective";
   update.name = update.category = "update";
-  writeSpan(stage, rank, sums, -1, simulated.sums[stage]);
-  writeSpan(stage, rank, update, -1, simulated.updates[stage]);
+  writeSpan(stage, rank, sums, threadOf(sums.stream), -1, simulated.sums[stage]);
+  writeSpan(stage, rank, update, threadOf(update.stream), -1, simulated.updates[stage]);
 }
 
 std::string TraceWriter::run() {

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <map>
 #include <random>
 
 using namespace galvatron::search;
@@ -177,6 +178,31 @@ TEST(StepSimulator, writes_spans_that_do_not_overlap_by_rounding) {
       ++spans;
     }
   EXPECT_EQ(spans, 51); // and the update
+}
+
+TEST(StepSimulator, writes_groups_that_may_be_under_way_at_once_beside_each_other) {
+  StepTimetable step = twoStages();
+  for (int group : {0, 1, 0}) {
+    StepEntry gather = compute(EntryKind::AllGather, -1, 0);
+    gather.stream = "collectives", gather.category = "collective", gather.group = group, gather.bytes = 16;
+    step.stages[0].entries.insert(step.stages[0].entries.begin(), gather);
+  }
+  step.stages[0].groups.resize(2);
+  for (StepEntry &entry : step.stages[0].entries) // three entries further on
+    entry.endedBy += entry.endedBy >= 0 ? 3 : 0, entry.ends += entry.ends >= 0 ? 3 : 0;
+  auto trace = nlohmann::json::parse(writeStepTrace(step, *simulateStep(step, RoundPrices(false))));
+  std::vector<std::int64_t> threads;
+  std::map<std::int64_t, std::string> names;
+  for (const nlohmann::json &event : trace["traceEvents"]) {
+    if (event["pid"] == 0 && event["name"] == "thread_name")
+      names[event["tid"]] = event["args"]["name"];
+    if (event["pid"] == 0 && event["ph"] == "X" && event["cat"] == "collective")
+      threads.push_back(event["tid"]);
+  }
+  std::int64_t other = 2 + (1 << 20);
+  EXPECT_EQ(threads, (std::vector<std::int64_t>{2, other, 2, 2})); // the last: sums of all ranks
+  EXPECT_EQ(names[2], "collectives");
+  EXPECT_EQ(names[other], "collectives");
 }
 
 TEST(TimetableFile, is_read_as_it_was_written) {
