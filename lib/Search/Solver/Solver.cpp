@@ -443,6 +443,7 @@ Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan) {
   PlanPrice price = pricePlan(given->setting, given->timetable, given->choice);
   Plan result = assemblePlan(given->setting, given->timetable, given->choice, price);
   result.mesh = plan.mesh; // in its own words
+  result.nccl = plan.nccl;
   explainPlan(result, given->setting, given->timetable, given->choice, price);
   return result;
 }
