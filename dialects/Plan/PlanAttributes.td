@@ -8,7 +8,7 @@ include "mlir/IR/EnumAttr.td"
 
 def Plan_Schedule : I32EnumAttr<"Schedule", "the order of a pipeline's micro-batches", [
     I32EnumAttrCase<"GPipe", 0, "gpipe">, I32EnumAttrCase<"OneFOneB", 1, "1f1b">,
-    I32EnumAttrCase<"Interleaved", 2, "interleaved">]> {
+    I32EnumAttrCase<"Interleaved", 2, "interleaved">, I32EnumAttrCase<"ZeroBubble", 3, "zb-h1">]> {
   let cppNamespace = "::galvatron::plan";
   let genSpecializedAttr = 0;
 }

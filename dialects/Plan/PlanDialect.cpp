@@ -15,7 +15,7 @@ static mlir::FailureOr<galvatron::plan::Schedule> parseSchedule(mlir::AsmParser 
     return mlir::failure();
   if (std::optional<galvatron::plan::Schedule> schedule = galvatron::plan::symbolizeSchedule(name))
     return *schedule;
-  return parser.emitError(loc) << "expects schedule gpipe, 1f1b or interleaved, but got '" << name << "'";
+  return parser.emitError(loc) << "expects schedule gpipe, 1f1b, interleaved or zb-h1, but got '" << name << "'";
 }
 
 #define GET_ATTRDEF_CLASSES

@@ -31,7 +31,7 @@ static void printOrders(ModuleOp module, llvm::raw_ostream &out) {
       std::optional<int64_t> end = times.endOf(stage.getIndex(), index);
       if (!end)
         break;
-      cells.resize(*end - UnitTimes::durationOf(instruction), ".");
+      cells.resize(*end - times.durationOf(instruction), ".");
       cells.resize(*end, wordOf(instruction));
       width = std::max(width, cells.back().size());
     }
@@ -92,6 +92,7 @@ static StringRef kindOf(const Action &action) {
   if (auto *compute = std::get_if<Compute>(&action))
     return compute->kind == Compute::Kind::Forward    ? "forward"
            : compute->kind == Compute::Kind::Backward ? "backward"
+           : compute->kind == Compute::Kind::Weights  ? "weights"
                                                       : "total";
   if (auto *start = std::get_if<StartBackward>(&action); start && start->isScaled)
     return "loss_scale";

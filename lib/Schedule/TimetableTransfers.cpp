@@ -56,23 +56,27 @@ void TimetableBuilder::collectEarly() {
     std::optional<int64_t> sent = times.sentBy(table.stage, order[index]);
     std::optional<int64_t> before = times.endOf(table.stage, index - 1);
     // Of values that are sent as the instruction before ends only activations of earlier stages count: if gradients, or
-    // activations that come back to earlier stages, did, too, neighbours or a ring of stages could wait for one another.
-    bool isFromEarlier = order[index].computation == dist::Computation::Forward &&
-                         llvm::all_of(partOf(index), [&](Operation *op) {
-                           auto receive = dyn_cast<dist::ReceiveOp>(op);
-                           return !receive || int64_t(receive.getStage()) < table.stage;
-                         });
+    // activations that come back to earlier stages, did, too, neighbours or a ring of stages could wait for one
+    // another.
+    bool isFromEarlier =
+        order[index].computation == dist::Computation::Forward && llvm::all_of(partOf(index), [&](Operation *op) {
+          auto receive = dyn_cast<dist::ReceiveOp>(op);
+          return !receive || int64_t(receive.getStage()) < table.stage;
+        });
     early.instructions[index] = sent && before && (isFromEarlier ? *sent <= *before : *sent < *before);
   }
   // Values are received in the order they are sent, so one that an instruction needs after its last call forbids it.
   for (const Part &part : parts) {
     Operation *&beforeForward = early.beforeForward.emplace_back();
     Operation *&beforeBackward = early.beforeBackward.emplace_back();
+    Operation *&beforeWeights = early.beforeWeights.emplace_back();
     for (Operation *op : part)
       if (auto call = dyn_cast<graph::CallOp>(op)) {
         beforeForward = call;
         if (!beforeBackward && contents.calls[call].backward)
           beforeBackward = call;
+        if (!beforeWeights && contents.calls[call].weights)
+          beforeWeights = call;
       }
     for (Operation *op : part) {
       if (isa<dist::ReceiveOp>(op) && beforeForward && beforeForward->isBeforeInBlock(op))

@@ -67,10 +67,10 @@ std::optional<std::string> whyUnsupported(const Strategy &strategy) {
 }
 
 std::optional<std::string> whyUnsupported(Schedule schedule) {
-  if (!splitsBackward(schedule))
+  if (schedule != Schedule::ZeroBubbleV)
     return std::nullopt;
   return "'schedule' " + std::string(scheduleName(schedule)) +
-         " is not supported by the lowering yet; use gpipe, 1f1b or interleaved";
+         " is not supported by the lowering yet; use gpipe, 1f1b, interleaved or zb-h1";
 }
 
 } // namespace galvatron::search
