@@ -53,6 +53,8 @@ void TimetableBuilder::collectEarly() {
   UnitTimes times(module);
   early.instructions.assign(order.size(), false);
   for (size_t index = 1; index < order.size(); ++index) {
+    if (order[index].computation == dist::Computation::Weight) // receives nothing
+      continue;
     std::optional<int64_t> sent = times.sentBy(table.stage, order[index]);
     std::optional<int64_t> before = times.endOf(table.stage, index - 1);
     // Of values that are sent as the instruction before ends only activations of earlier stages count: if gradients, or

@@ -183,9 +183,10 @@ void LayerSplit::shrinkBackward() {
     if (!putOff.contains(gradient.getDefiningOp()))
       results.push_back(gradient);
   terminator->setOperands(results);
-  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block.without_terminator())))
-    if (op.use_empty())
-      op.erase();
+  SmallVector<Operation *> ops = llvm::map_to_vector(block.without_terminator(), [](Operation &op) { return &op; });
+  for (Operation *op : llvm::reverse(ops))
+    if (op->use_empty())
+      op->erase();
   backward.setFunctionType(builder.getFunctionType(block.getArgumentTypes(), ValueRange(results).getTypes()));
   backward.removeResAttrsAttr();
 }
