@@ -117,7 +117,7 @@ int StageProver::findScattered(Bytes bytes) const {
     if (cell.content.kind != Content::Kind::Sum || sums[cell.content.index].kind != Sum::Kind::ParameterGradient)
       return true;
     const StageParameter &parameter = table.parameters[sums[cell.content.index].index];
-    if (cell.written.begin == bytes.begin + parameter.bucketOffset * 4 && bytes.contains(cell.written))
+    if (cell.isWhole() && cell.left.begin == bytes.begin + parameter.bucketOffset * 4 && bytes.contains(cell.left))
       bucket = parameter.bucket;
     return bucket < 0;
   });

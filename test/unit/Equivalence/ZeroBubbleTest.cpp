@@ -64,6 +64,71 @@ TEST_P(ZeroBubbleTest, HalvesTrainLikeOneDevice) {
   expectEquivalentPlans(model, 3, 8);
 }
 
+/// Two stages of embedding and block, block and head; the table is tied.
+class SpoiltZeroBubbleTest : public SpoiltTimetables {
+protected:
+  SpoiltZeroBubbleTest() {
+    LayerwisePlan plan;
+    plan.stages = 2;
+    plan.microBatches = 2;
+    plan.schedule = "zb-h1";
+    plan.strategies.resize(4);
+    plan.stageOf = {0, 0, 1, 1};
+    build("gpt2_ignored.mlir", plan);
+    EXPECT_EQ(proofComplaint() + complaint(), "") << "right as it is";
+  }
+  void move(size_t stage, const std::string &name, const std::string &before) {
+    size_t from = indexOf(stage, name);
+    TimetableEntry entry = timetables[stage].entries[from];
+    removeAt(stage, from);
+    insert(stage, indexOf(stage, before), entry);
+  }
+};
+
+TEST_F(SpoiltZeroBubbleTest, WeightsBeforeTheirBackward) {
+  move(1, "weights transformer.h.1 micro-batch 0", "backward transformer.h.1 micro-batch 0");
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("expects every layer to run forward and then backward and then "
+                                                   "weights once a micro-batch, but not \"weights transformer.h.1 "
+                                                   "micro-batch 0\" on stage 1"));
+}
+
+TEST_F(SpoiltZeroBubbleTest, WeightsLeftOut) {
+  remove(1, "weights transformer.h.1 micro-batch 1");
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("expects transformer.h.1 to run weights for micro-batch 1"));
+}
+
+TEST_F(SpoiltZeroBubbleTest, WeightsOfAnotherMicroBatch) {
+  TimetableEntry &entry = timetables[1].entries[indexOf(1, "weights transformer.h.1 micro-batch 0")];
+  Compute other = find<Compute>(1, "weights transformer.h.1 micro-batch 1");
+  entry.getIf<Compute>()->reads.back() = other.reads.back();
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("kept by the backward of transformer.h.1 micro-batch 0 in kept by "
+                                                   "transformer.h.1 micro-batch 1"));
+}
+
+TEST_F(SpoiltZeroBubbleTest, ReceivesSwapped) {
+  TimetableEntry &one = timetables[0].entries[indexOf(0, "receive gradient from stage 1 micro-batch 0")];
+  TimetableEntry &other = timetables[0].entries[indexOf(0, "receive gradient from stage 1 micro-batch 1")];
+  std::swap(one.microBatch, other.microBatch);
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("to find the gradient of output of transformer.h.0 micro-batch 0"));
+}
+
+TEST_F(SpoiltZeroBubbleTest, SendDropped) {
+  remove(1, "end of send gradient to stage 0 micro-batch 1");
+  remove(1, "send gradient to stage 0 micro-batch 1");
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("expects stage 0 to receive what stage 1 sends, but number 1 is"));
+}
+
+TEST_F(SpoiltZeroBubbleTest, TiedSumMovedOnOneStage) {
+  auto isSum = [](const TimetableEntry &entry) {
+    return llvm::StringRef(entry.name).starts_with("reduce gradient of tied");
+  };
+  auto found = llvm::find_if(timetables[1].entries, isSum);
+  ASSERT_NE(found, timetables[1].entries.end());
+  move(1, std::string(found->name), "send gradient to stage 0 micro-batch 0");
+  EXPECT_THAT(proofComplaint(), testing::AnyOf(testing::HasSubstr("to be whole at"),
+                                               testing::HasSubstr("the stages wait for one another")));
+}
+
 std::string getName(const testing::TestParamInfo<ModelSizes> &info) {
   return info.param.file.substr(0, info.param.file.find('_'));
 }
