@@ -128,11 +128,15 @@ struct JobCommandLine {
                "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
+  cl::opt<std::string> bodies{
+      "bodies", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("For galvatron-profile: libraries of one layer of each type under the strategies "
+               "that FILE lists, into the folder -o")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
     return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
-           compileTo.getNumOccurrences() || simulate.getNumOccurrences();
+           compileTo.getNumOccurrences() || simulate.getNumOccurrences() || bodies.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -171,6 +175,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.simulate = line.simulate;
+  options.bodies = line.bodies;
   options.cluster = {line.cluster, line.ranks, line.memory, line.profile, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;

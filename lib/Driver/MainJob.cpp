@@ -5,6 +5,7 @@
 
 #include "JobOutput.h"
 #include "JobPlan.h"
+#include "LayerBodies.h"
 #include "PlanBytes.h"
 #include "ProgramDiagnostics.h"
 #include "StepPrediction.h"
@@ -110,6 +111,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   Phase start = detectPhase(module);
   if (std::string wrong = findWrongOption(options, start); !wrong.empty())
     return reportError(wrong);
+  if (!options.bodies.empty())
+    return runBodiesJob(module, options, timing);
   if (options.writesFolder() && failed(checkFilesBeside(module, options)))
     return failure();
   FailureOr<search::Cluster> cluster = readJobCluster(options, options.cluster);

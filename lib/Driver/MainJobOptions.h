@@ -16,6 +16,7 @@ struct MainJobOptions {
   bool search = false, lower = false, explain = false, printTimetable = false, verifyTimetable = false;
   bool keepBodies = false; ///< in a program after phase lower, for `--evaluate`
   std::optional<Phase> compileTo;
+  std::string bodies;   ///< request of galvatron-profile for bodies alone, a file; empty: none
   std::string plan;     ///< plan file, instead of a search
   std::string simulate; ///< file for the predicted trace of a step; empty: none
   ClusterInput cluster;

@@ -179,8 +179,8 @@ void Bench::measure(Work &work, double budget) {
     measureMessage(*message, budget);
   else if (auto *kernel = std::get_if<MeasuredKernel>(&work.what))
     measureKernel(*kernel, budget);
-  else
-    measureOverlap(std::get<MeasuredOverlap>(work.what), budget);
+  else if (auto *overlap = std::get_if<MeasuredOverlap>(&work.what))
+    measureOverlap(*overlap, budget);
 }
 
 static void take(const Timing &timing, auto &entry) {

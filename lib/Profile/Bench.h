@@ -37,7 +37,8 @@ public:
 
   /// Whether the pool has room; alike on all ranks.
   bool hasRoom(const Work &work) const;
-  /// Collective: fills the figures in, taking about `budget` seconds: more if a call does, less where it repeats.
+  /// Collective: fills the figures in, taking about `budget` seconds: more if a call does, less where it repeats. Of
+  /// bodies nothing (Bodies.h).
   void measure(Work &work, double budget);
   /// Seconds of this rank for the same product and the same copy, all ranks at once; collective.
   double ownProduct();

@@ -47,6 +47,7 @@ std::string headerOf(const MachineProfile &profile, bool isAnew) {
                                 {"devices_per_node", profile.cluster.devicesPerNode},
                                 {"busy", profile.wasBusy},
                                 {"restarted", isAnew},
+                                {"model", profile.models.empty() ? "" : profile.models[0].hash},
                                 {"fingerprint", profile.fingerprint}}
       .dump();
 }
@@ -168,6 +169,11 @@ std::optional<Error> Journal::readLines(const MachineProfile &machine, MachinePr
       }
       if (auto error = checkAlike(machine, other, path))
         return error;
+      std::string begun = json.value("model", "");
+      if (!begun.empty() && !machine.models.empty() && machine.models[0].hash != begun)
+        return Error{"'" + path +
+                     "' was begun for another model; go on with that one, name another folder with -o, or "
+                     "drop it with --restart"};
       continue;
     }
     search::Result<bool> added = search::addEntry(line, profile);

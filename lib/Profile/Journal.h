@@ -20,9 +20,9 @@ public:
   Journal(const Journal &) = delete;
   ~Journal();
 
-  /// Opens or begins it in `folder`, which it makes. `profile` is of this machine, without figures; it gets those that
-  /// a finished profile and the journal there have. `restart` drops both. Errors: another machine's, a folder that
-  /// cannot be written, somebody else's who measures there now.
+  /// Opens or begins it in `folder`, which it makes. `profile` is of this machine, without figures, with the model that
+  /// is measured, if one is; it gets figures that a finished profile and the journal there have. `restart` drops both.
+  /// Errors: another machine's or model's, a folder that cannot be written, somebody else's who measures there now.
   std::optional<search::Error> open(const std::string &folder, search::MachineProfile &profile, bool restart);
   /// A line, on the disk when this returns.
   std::optional<search::Error> add(const std::string &line);

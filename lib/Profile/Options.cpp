@@ -17,8 +17,8 @@ using search::Error;
 namespace {
 
 /// What can be measured on the processor, as `--kinds` names it.
-const char *const kKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",  "send",   "exchange",
-                              "gemm",       "attention",  "copy",           "elementwise", "overlap"};
+const char *const kKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",  "send",    "exchange",
+                              "gemm",       "attention",  "copy",           "elementwise", "overlap", "layers"};
 
 class Parser {
 public:
@@ -78,6 +78,8 @@ private:
   void readNamed();
   void readSizes();
   void readKinds();
+  void readCounts(std::vector<std::int64_t> &counts);
+  void checkModel();
   void readWord(std::string &option, std::vector<std::string> words);
   void checkCommand();
 
@@ -86,7 +88,7 @@ private:
   std::string name;
   std::optional<std::string> inlineValue;
   std::vector<std::string> positional;
-  std::string target = "cpu", nvls = "off";
+  std::string nvls = "off";
   Options options;
   std::optional<Error> error;
 };
@@ -124,6 +126,33 @@ void Parser::readKinds() {
   }
 }
 
+/// "1,2,4", or min:max:step.
+void Parser::readCounts(std::vector<std::int64_t> &counts) {
+  constexpr std::int64_t kMost = 1 << 22, kMostOfThem = 64;
+  std::string text = value();
+  char separator = text.find(':') == std::string::npos ? ',' : ':';
+  std::vector<std::int64_t> numbers;
+  bool isGood = true;
+  for (std::size_t begin = 0, end; begin <= text.size(); begin = end + 1) {
+    end = std::min(text.find(separator, begin), text.size());
+    std::int64_t number = 0;
+    auto [last, code] = std::from_chars(text.data() + begin, text.data() + end, number);
+    isGood &= code == std::errc() && last == text.data() + end && number >= 1 && number <= kMost;
+    numbers.push_back(number);
+  }
+  if (isGood && separator == ':' && (isGood = numbers.size() == 3 && numbers[1] >= numbers[0])) {
+    std::int64_t low = numbers[0], high = numbers[1], step = numbers[2];
+    numbers.clear();
+    for (std::int64_t number = low; number <= high && std::int64_t(numbers.size()) <= kMostOfThem; number += step)
+      numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+  if (!isGood || std::int64_t(numbers.size()) > kMostOfThem)
+    return fail("option " + name + " expects up to 64 whole numbers, as 1,2,4 or min:max:step, but got '" + text + "'");
+  counts = std::move(numbers);
+}
+
 void Parser::readNamed() {
   if (isFlag("--help", options.help) || isFlag("-h", options.help) || isFlag("--version", options.version) ||
       isFlag("--allow-busy", options.allowBusy) || isFlag("--restart", options.restart) ||
@@ -132,7 +161,7 @@ void Parser::readNamed() {
   if (name == "-o" || name == "--output")
     options.folder = value();
   else if (name == "--target")
-    readWord(target, {"cpu", "cuda"});
+    readWord(options.target, {"cpu", "cuda"});
   else if (name == "--precision")
     readWord(options.precision, {"fp32", "bf16"});
   else if (name == "--nvls")
@@ -147,9 +176,18 @@ void Parser::readNamed() {
     options.ranks = count();
   else if (name == "--devices-per-node")
     options.devicesPerNode = count();
-  else if (name == "--micro-batch" || name == "--seq" || name == "--max-tp" || name == "--format" ||
-           name == "--prepare" || name == "--model-name")
-    fail("option " + name + " belongs to profiles of models, which this version does not take; see --help");
+  else if (name == "--micro-batch")
+    readCounts(options.microBatches);
+  else if (name == "--seq")
+    readCounts(options.seqs);
+  else if (name == "--max-tp")
+    options.maxTp = count();
+  else if (name == "--prepare")
+    options.prepare = value();
+  else if (name == "--format")
+    readWord(options.format, {"reference"});
+  else if (name == "--model-name")
+    options.modelName = value();
   else
     fail("unknown option " + name + "; see --help");
 }
@@ -168,25 +206,36 @@ void Parser::readOne() {
 
 void Parser::checkCommand() {
   if (positional.empty())
-    return fail("expects a command: hardware or show; see --help");
-  options.command = positional[0];
-  if (options.command == "model" || options.command == "all" || options.command == "export")
-    return fail("command '" + options.command +
-                "' is not there yet: this version measures hardware alone, and estimates layers from its kernels");
-  if (options.command != "hardware" && options.command != "show")
-    return fail("unknown command '" + options.command + "'; there are hardware and show");
-  bool isShow = options.command == "show";
-  if (positional.size() != (isShow ? 2 : 1))
-    return fail(isShow ? "command show expects one profile, as profile/profile.json"
-                       : "command hardware expects options alone, but got '" + positional[1] + "'");
-  if (isShow)
+    return fail("expects a command: hardware, model, all, export or show; see --help");
+  std::string command = options.command = positional[0];
+  bool isOfFile = command == "show" || command == "export";
+  if (!isOfFile && command != "hardware" && !options.measuresModel())
+    return fail("unknown command '" + command + "'; there are hardware, model, all, export and show");
+  if (isOfFile && positional.size() != 2)
+    return fail("command " + command + " expects one profile, as profile/profile.json");
+  if (options.measuresModel() && positional.size() != 2)
+    return fail("command " + command + " expects one model: model.mlir, model.pt, or a folder that --prepare made");
+  if (command == "hardware" && positional.size() != 1)
+    return fail("command hardware expects options alone, but got '" + positional[1] + "'");
+  if (isOfFile)
     options.profile = positional[1];
-  if (target == "cuda")
+  if (options.measuresModel())
+    options.model = positional[1];
+  checkModel();
+  if (options.target == "cuda" && options.prepare.empty())
     return fail("option --target cuda is not there yet: this version measures the processor (--target cpu)");
   if (nvls == "on")
     return fail("option --nvls on is for GPUs (--target cuda)");
   if (options.folder.empty())
     return fail("option -o expects a folder");
+}
+
+/// Options that mean something for models alone.
+void Parser::checkModel() {
+  if (!options.prepare.empty() && options.command != "model")
+    return fail("option --prepare belongs to command model");
+  if (options.command == "export" && options.format.empty())
+    return fail("command export expects --format=reference, the one that there is");
 }
 
 } // namespace
@@ -201,6 +250,11 @@ std::string helpText() {
   return R"(galvatron-profile: measures a machine, so that plans are priced by what it does
 
   galvatron-profile hardware -o DIR      messages and kernels: DIR/profile.json and DIR/cluster.json
+  galvatron-profile model MODEL -o DIR   adds the bodies of a model's layers; MODEL: model.mlir, model.pt, or a folder
+                                         that --prepare made
+  galvatron-profile all MODEL -o DIR     both
+  galvatron-profile model MODEL --prepare FOLDER   compiles what will be run: needs the compiler and no device
+  galvatron-profile export FILE --format=reference -o FOLDER   as files that Hetu-Galvatron's search reads
   galvatron-profile show FILE            what a profile holds, how old, of which machine, how well it repeated
 
 Started by itself it starts its ranks under mpirun; under mpirun or srun it takes the ranks it finds. Each measurement
@@ -213,7 +267,13 @@ measured: the compiler plans it to the byte.
   --precision fp32|bf16    elements of messages and kernels (fp32)
   --sizes A:B              messages and copies, powers of two (4KiB:1GiB)
   --kinds LIST             out of all_reduce, all_gather, reduce_scatter, all_to_all, send, exchange, gemm, attention,
-                           copy, elementwise, overlap (all)
+                           copy, elementwise, overlap, layers (all)
+  --micro-batch LIST       samples of one replica that bodies are measured with: 1,2,4 or min:max:step (1,2,4)
+  --seq LIST               lengths of the sequence, likewise (the model's own; others need model.pt)
+  --max-tp N               largest degree of tensor parallelism (the number of ranks)
+  --prepare FOLDER         compile into FOLDER and measure nothing; --ranks says for how many (8)
+  --format reference       of export; of others: export into DIR/reference at the end
+  --model-name NAME        which of a profile's models is exported, or how the model is called there (the file's name)
   --time-limit SECONDS     in all (240): first fewer repetitions, then a coarser grid; what is left out is listed
   --devices-per-node N     ranks of one host count as several hosts of N
   --nvls on|off            of GPUs: multicast of NCCL (off)

@@ -5,6 +5,7 @@
 #include "Hosts.h"
 #include "Journal.h"
 #include "Links.h"
+#include "Prepare.h"
 #include "ProgressLine.h"
 #include "Show.h"
 
@@ -68,11 +69,17 @@ private:
   Status lookAtMachine(const Device &device);
   void warn(const std::string &text) const;
   Status resume();
-  Status measureAll(Bench &bench, bool &wasInterrupted);
-  double decide(const Work &work, std::size_t after, const Bench &bench);
+  Status readModel();
+  bool hasModel() const;
+  Status measureAll(bool &wasInterrupted);
+  Status measure(Work &work, double budget);
+  Bench &hardware();
+  bool hasRoom(const Work &work);
+  std::int64_t availableBytes() const;
+  double decide(const Work &work, std::size_t after);
   double expectedSeconds(const Work &work) const;
   Status keep(const Work &work);
-  void compareDevices(Bench &bench);
+  void compareDevices();
   Status finish();
   std::int64_t poolBytes() const;
 
@@ -84,6 +91,11 @@ private:
   std::vector<HostFacts> hosts; ///< by rank
   MachineProfile profile;
   std::vector<search::MeasuredDevice> devices; ///< as they are now
+  std::optional<Prepared> model;
+  gvrt_context context;
+  Device device;
+  std::optional<Watched> watched;
+  std::optional<Bench> bench; ///< while hardware is measured: bodies need its memory and communicators
   std::vector<Work> works;
   std::vector<char> isDone;                                    ///< by work
   std::map<std::string, std::pair<double, double>> lastOfKind; ///< seconds of a call: guessed, measured
@@ -128,20 +140,54 @@ Status Session::lookAtMachine(const Device &device) {
   return Status::success();
 }
 
+/// Alike on every rank.
+Status Session::readModel() {
+  search::Result<Prepared> read = readPrepared(options, world.size());
+  if (Status status = world.agree(read ? Status::success() : Status::error(read.error().message)); !status.ok())
+    return status;
+  std::size_t groups = read->groups.size();
+  std::vector<std::size_t> ofRanks = world.gather(groups);
+  for (std::size_t rank = 0; rank < ofRanks.size(); ++rank)
+    if (ofRanks[rank] != groups)
+      return Status::error("host '", hosts[rank].host, "' has other bodies in '", preparedFolder(options),
+                           "' than rank 0; prepare the model on each host, or in a folder that all share");
+  model = std::move(*read);
+  for (Work &work : listBodies(std::move(model->groups)))
+    works.push_back(std::move(work));
+  return Status::success();
+}
+
+/// Whether the profile says what the model is made of.
+bool Session::hasModel() const {
+  return !model || std::any_of(profile.models.begin(), profile.models.end(), [&](const search::ProfiledModel &each) {
+    return each.name == model->model.name && each.hash == model->model.hash;
+  });
+}
+
 /// What the folder has of this machine; every rank learns which of the works are done.
 Status Session::resume() {
-  works = listWork(options, world.size());
+  if (options.measuresModel() && options.wants("layers"))
+    if (Status status = readModel(); !status.ok())
+      return status;
+  if (options.measuresHardware())
+    for (Work &work : listWork(options, world.size()))
+      works.push_back(std::move(work));
   if (works.empty())
     return Status::error("nothing is left to measure of these --kinds on ", world.size(),
                          " rank; messages need 2 ranks at least");
   isDone.assign(works.size(), 0);
   Status status;
   if (isFirst()) {
+    if (model)
+      profile.models = {model->model};
     status = toStatus(journal.open(options.folder, profile, options.restart));
     std::vector<std::string> names = namesIn(profile);
     std::set<std::string> known(names.begin(), names.end());
-    for (std::size_t index = 0; index < works.size(); ++index)
-      isDone[index] = known.count(works[index].name()) > 0;
+    for (std::size_t index = 0; index < works.size(); ++index) {
+      std::vector<std::string> wanted = works[index].entryNames();
+      isDone[index] =
+          std::all_of(wanted.begin(), wanted.end(), [&](const std::string &name) { return known.count(name) > 0; });
+    }
   }
   if (status = world.agree(status); !status.ok())
     return status;
@@ -157,18 +203,24 @@ Status Session::resume() {
   return Status::success();
 }
 
-/// As much as the largest message needs, and more than caches hold; of hosts with little memory, less.
-std::int64_t Session::poolBytes() const {
-  std::int64_t wanted = 0, available = 1ll << 62, local = 0;
-  for (std::size_t index = 0; index < works.size(); ++index)
-    if (!isDone[index])
-      wanted = std::max({wanted, works[index].operandBytes, works[index].resultBytes});
+/// Of a rank, on the host that has the least.
+std::int64_t Session::availableBytes() const {
+  std::int64_t available = 1ll << 62, local = 0;
   for (const HostFacts &host : hosts) {
     available = std::min(available, host.availableBytes);
     local += !std::strcmp(host.host, hosts[0].host);
   }
+  return available / local;
+}
+
+/// As much as the largest message needs, and more than caches hold; of hosts with little memory, less.
+std::int64_t Session::poolBytes() const {
+  std::int64_t wanted = 0;
+  for (std::size_t index = 0; index < works.size(); ++index)
+    if (!isDone[index])
+      wanted = std::max({wanted, works[index].operandBytes, works[index].resultBytes});
   // Two pools, and MPI's copies of what is under way.
-  std::int64_t most = available / (4 * local);
+  std::int64_t most = availableBytes() / 4;
   wanted = std::max({wanted + 65536, std::min(kColdBytes, 16 * wanted), kLeastBytes});
   return std::min(wanted, most) / 4096 * 4096;
 }
@@ -187,8 +239,8 @@ double Session::expectedSeconds(const Work &work) const {
 }
 
 /// Seconds for it, of rank 0's clock; 0: it is left out, as `profile.leftOut` then says.
-double Session::decide(const Work &work, std::size_t after, const Bench &bench) {
-  if (!bench.hasRoom(work)) {
+double Session::decide(const Work &work, std::size_t after) {
+  if (!hasRoom(work)) {
     profile.leftOut.push_back(work.name() + ": too little memory");
     return 0;
   }
@@ -201,10 +253,31 @@ double Session::decide(const Work &work, std::size_t after, const Bench &bench) 
   return std::max(std::min(left / double(after + 1), kLongest), 3 * expected);
 }
 
+/// As a journal and a profile have it; of bodies those that `profile` lacks: another model may have the others.
+static std::string entryOf(const Work &work, const MachineProfile &profile) {
+  auto *group = std::get_if<BodyGroup>(&work.what);
+  if (!group)
+    return std::visit(
+        [](const auto &what) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(what)>, BodyGroup>)
+            return std::string();
+          else
+            return search::writeEntry(what);
+        },
+        work.what);
+  std::vector<std::string> names = namesIn(profile), own = work.entryNames();
+  std::set<std::string> known(names.begin(), names.end());
+  std::vector<search::MeasuredBody> added;
+  for (std::size_t index = 0; index < own.size(); ++index)
+    if (known.insert(own[index]).second)
+      added.push_back(group->figures[index]);
+  return search::writeEntry(added);
+}
+
 Status Session::keep(const Work &work) {
   Status status;
   if (isFirst()) {
-    std::string entry = std::visit([](const auto &what) { return search::writeEntry(what); }, work.what);
+    std::string entry = entryOf(work, profile);
     status = toStatus(journal.add(entry));
     if (auto added = search::addEntry(entry, profile); status.ok() && !added)
       status = Status::error(added.error().message);
@@ -216,11 +289,45 @@ Status Session::keep(const Work &work) {
 static double callSeconds(const Work &work) {
   if (auto *message = std::get_if<search::MeasuredMessage>(&work.what))
     return message->seconds;
+  double seconds = 0;
+  if (auto *group = std::get_if<BodyGroup>(&work.what))
+    for (const search::MeasuredBody &body : group->figures)
+      seconds += 2 * (body.forwardSeconds + body.backwardSeconds) + body.recomputeSeconds;
+  if (seconds > 0)
+    return seconds;
   auto *kernel = std::get_if<search::MeasuredKernel>(&work.what);
   return kernel ? kernel->seconds : work.guessedSeconds;
 }
 
-Status Session::measureAll(Bench &bench, bool &wasInterrupted) {
+/// Made when it is first needed, and again after bodies.
+Bench &Session::hardware() {
+  if (!bench) {
+    context.groups.clear();
+    bench.emplace(world, context, device, works, poolBytes());
+  }
+  return *bench;
+}
+
+bool Session::hasRoom(const Work &work) {
+  if (auto *group = std::get_if<BodyGroup>(&work.what))
+    return std::max(group->plain.arenaBytes, group->recomputing.arenaBytes) < availableBytes() / 2;
+  return bench->hasRoom(work);
+}
+
+Status Session::measure(Work &work, double budget) {
+  auto *group = std::get_if<BodyGroup>(&work.what);
+  if (!group) {
+    bench->measure(work, budget);
+    return Status::success();
+  }
+  watched.reset();
+  Status status = measureBodies(*group, world, watchdog, device, budget);
+  installFaultHandlers(&context);
+  watched.emplace(watchdog, context);
+  return status;
+}
+
+Status Session::measureAll(bool &wasInterrupted) {
   std::size_t done = std::size_t(std::count(isDone.begin(), isDone.end(), 1)), after = works.size() - done;
   for (std::size_t index = 0; index < works.size(); ++index) {
     if (isDone[index])
@@ -234,15 +341,21 @@ Status Session::measureAll(Bench &bench, bool &wasInterrupted) {
     if (wasInterrupted)
       return Status::success();
     --after;
+    if (std::holds_alternative<BodyGroup>(work.what))
+      bench.reset();
+    else
+      hardware();
     if (isFirst()) {
       line.show(done, works.size(), work.name(), std::max(0.0, remaining()));
-      order.budget = decide(work, after, bench);
+      order.budget = decide(work, after);
     }
     order.budget = world.gather(order.budget)[0];
     if (order.budget <= 0)
       continue;
-    bench.measure(work, order.budget);
-    if (Status status = keep(work); !status.ok())
+    Status status = measure(work, order.budget);
+    if (status.ok())
+      status = keep(work);
+    if (!status.ok())
       return status;
     lastOfKind[work.kind()] = {work.guessedSeconds, callSeconds(work)};
     ++done;
@@ -254,7 +367,8 @@ Status Session::measureAll(Bench &bench, bool &wasInterrupted) {
 static double medianOf(std::vector<double> values) { return summarize(std::move(values)).seconds; }
 
 /// The same work on every rank at once: who is slower than the others, and by how much.
-void Session::compareDevices(Bench &bench) {
+void Session::compareDevices() {
+  Bench &bench = hardware();
   std::vector<double> products = world.gather(bench.ownProduct()), copies = world.gather(bench.ownCopy());
   double product = medianOf(products), copy = medianOf(copies);
   profile.devices = devices, profile.stragglers.clear();
@@ -278,6 +392,10 @@ Status Session::finish() {
   if (!isFirst())
     return Status::success();
   profile.created = utcNow();
+  if (!hasModel()) {
+    std::erase_if(profile.models, [&](const search::ProfiledModel &each) { return each.name == model->model.name; });
+    profile.models.push_back(model->model);
+  }
   deriveLinks(profile);
   // What is written can be read: a figure that it refuses must not take a good profile's place.
   std::string text = search::writeMachineProfile(profile);
@@ -297,10 +415,8 @@ Status Session::finish() {
 }
 
 Status Session::run(int &code) {
-  gvrt_context context;
   context.rank = context.stage = world.rank();
   context.ranks = context.stages = world.size();
-  Device device;
   std::optional<std::string> missing = Bench::loadDevice();
   if (!missing && !Device::find(device))
     missing = "the device library has no hooks; build it again";
@@ -312,18 +428,17 @@ Status Session::run(int &code) {
   if (!status.ok())
     return status;
   // A finished profile has it all: it stays as it is.
-  int isComplete = !profile.created.empty() && std::count(isDone.begin(), isDone.end(), 0) == 0;
+  int isComplete = !profile.created.empty() && hasModel() && std::count(isDone.begin(), isDone.end(), 0) == 0;
   if (world.gather(isComplete)[0]) {
     journal.remove();
     return status;
   }
-  profile.leftOut.clear();
+  profile.leftOut = model ? model->leftOut : std::vector<std::string>();
   installFaultHandlers(&context);
-  Watched watched(watchdog, context);
-  Bench bench(world, context, device, works, poolBytes());
-  compareDevices(bench);
+  watched.emplace(watchdog, context);
+  compareDevices();
   bool wasInterrupted = false;
-  status = measureAll(bench, wasInterrupted);
+  status = measureAll(wasInterrupted);
   if (status.ok() && wasInterrupted) {
     code = kInterrupted;
     return Status::error("interrupted; the same command goes on from here");
@@ -333,8 +448,25 @@ Status Session::run(int &code) {
 
 } // namespace
 
+/// Where this process was started as the first rank by somebody else: the others wait until it is through.
+static std::optional<search::Error> prepareFirst(const Options &options, std::int64_t ranks) {
+  for (const char *name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
+    if (const char *value = std::getenv(name))
+      return std::atoi(value) == 0 && options.measuresModel() ? prepareModel(options, ranks) : std::nullopt;
+  return std::nullopt;
+}
+
+/// As the launcher says; 1 where it does not.
+static std::int64_t ranksOfLauncher() {
+  for (const char *name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"})
+    if (const char *value = std::getenv(name))
+      return std::max(1, std::atoi(value));
+  return 1;
+}
+
 int runRank(const Options &options, int argc, char **argv) {
   Clock::time_point begin = Clock::now();
+  std::optional<search::Error> unprepared = prepareFirst(options, ranksOfLauncher());
   listenForSignals();
   HostFacts facts = lookAtHost();
   Progress progress;
@@ -342,9 +474,10 @@ int runRank(const Options &options, int argc, char **argv) {
   World world(&argc, &argv, progress);
   watchdog.connect(world, world.rank());
   int code = kRefused;
-  Status status;
+  Status status = world.agree(unprepared ? Status::error(unprepared->message) : Status::success());
   try {
-    status = Session(options, world, watchdog, facts, begin).run(code);
+    if (status.ok())
+      status = Session(options, world, watchdog, facts, begin).run(code);
   } catch (const std::exception &error) {
     Watchdog::silence();
     std::fprintf(stderr, "error: rank %d: %s\n", world.rank(), error.what());

@@ -1,6 +1,8 @@
 // A profile in words.
 #include "Show.h"
 
+#include "galvatron/Search/Formats/PreparedModel.h"
+
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -78,6 +80,28 @@ std::string describeKernels(const MachineProfile &profile) {
   return text;
 }
 
+/// Of a layer type under one strategy: its fastest and slowest step.
+std::string describeBodies(const MachineProfile &profile) {
+  std::map<std::string, Count> counts;
+  std::map<std::string, std::pair<double, double>> seconds;
+  for (const search::MeasuredBody &b : profile.bodies) {
+    std::string what = "layer " + b.layerType + " " + search::shortenStrategy(b.strategy);
+    double both = b.forwardSeconds + b.backwardSeconds;
+    auto [at, isNew] = seconds.try_emplace(what, both, both);
+    at->second = {std::min(at->second.first, both), std::max(at->second.second, both)};
+    counts[what].add(b.isMeasured ? b.spread : 0, b.samples * b.seq);
+  }
+  std::string text;
+  for (const auto &[what, count] : counts)
+    text += line(what, count,
+                 format("%lld to %lld tokens, %.3g to %.3g ms", (long long)count.smallest, (long long)count.largest,
+                        1e3 * seconds[what].first, 1e3 * seconds[what].second));
+  for (const search::ProfiledModel &model : profile.models)
+    text += format("model %s, %zu units, imported with %lld tokens\n", model.name.c_str(), model.units.size(),
+                   (long long)model.seq);
+  return text;
+}
+
 std::string describeAge(const std::string &created, std::int64_t now) {
   std::tm time = {};
   if (!strptime(created.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time))
@@ -120,7 +144,7 @@ std::string describeProfile(const MachineProfile &profile, std::int64_t now) {
     text += "others used the machine meanwhile (--allow-busy): its figures may not hold\n";
   text += format("%zu messages, %zu kernels, %zu overlaps, %zu layers; spread: interquartile range / median\n",
                  profile.messages.size(), profile.kernels.size(), profile.overlaps.size(), profile.bodies.size());
-  text += describeMessages(profile) + describeKernels(profile);
+  text += describeMessages(profile) + describeKernels(profile) + describeBodies(profile);
   for (const search::MeasuredOverlap &o : profile.overlaps)
     text += format("  %-36s %s: slower by %.2f and %.2f\n", (o.first + " beside " + o.second).c_str(),
                    search::formatBytes(double(o.bytes)).c_str(), o.firstSlowdown, o.secondSlowdown);
@@ -131,7 +155,9 @@ std::string describeProfile(const MachineProfile &profile, std::int64_t now) {
 }
 
 std::string describeEnd(const MachineProfile &profile, const std::string &file, const std::string &cluster) {
-  std::size_t entries = profile.messages.size() + profile.kernels.size(), repeated = 0;
+  std::size_t entries = profile.messages.size() + profile.kernels.size() + profile.bodies.size(), repeated = 0;
+  for (const auto &body : profile.bodies)
+    repeated += body.spread <= kRepeated;
   for (const auto &message : profile.messages)
     repeated += message.spread <= kRepeated;
   for (const auto &kernel : profile.kernels)

@@ -1,6 +1,8 @@
 // galvatron-profile: from a command line to ranks, or to words.
 #include "galvatron/Profile/Tool.h"
 
+#include "Machine.h"
+#include "Prepare.h"
 #include "Session.h"
 #include "Show.h"
 #include "Start.h"
@@ -9,6 +11,8 @@
 
 #include "runtime/core/Version.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <ctime>
 
@@ -22,6 +26,24 @@ static int show(const Options &options) {
   }
   std::fputs(describeProfile(*profile, std::time(nullptr)).c_str(), stdout);
   return 0;
+}
+
+/// Ranks that groups are prepared for where nobody says.
+static std::int64_t ranksToPrepare(const Options &options) {
+  constexpr std::int64_t kOfANode = 8;
+  return options.ranks ? options.ranks : options.prepare.empty() ? usableCores() : kOfANode;
+}
+
+static int report(const search::Error &error) {
+  std::fprintf(stderr, "error: %s\n", error.message.c_str());
+  return 1;
+}
+
+/// Compiles the model before any rank starts.
+static std::optional<search::Error> prepare(const Options &options) {
+  if (!options.measuresModel())
+    return std::nullopt;
+  return prepareModel(options, ranksToPrepare(options));
 }
 
 int runTool(int argc, char **argv) {
@@ -38,7 +60,22 @@ int runTool(int argc, char **argv) {
   }
   if (options->command == "show")
     return show(*options);
-  return isRank() ? runRank(*options, argc, argv) : startRanks(*options, arguments);
+  bool isPreparing = !options->prepare.empty();
+  if (isRank() && !isPreparing)
+    return runRank(*options, argc, argv);
+  auto begin = std::chrono::steady_clock::now();
+  if (auto error = prepare(*options))
+    return report(*error);
+  std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+  if (isPreparing) {
+    if (!options->quiet)
+      std::printf("%s is prepared; measure it with galvatron-profile model %s\n", options->prepare.c_str(),
+                  options->prepare.c_str());
+    return 0;
+  }
+  // Of the time for all of it, what is left; the last word counts.
+  arguments.push_back("--time-limit=" + std::to_string(std::max(1.0, options->timeLimit - spent.count())));
+  return startRanks(*options, arguments);
 }
 
 } // namespace galvatron::profile

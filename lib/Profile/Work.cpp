@@ -35,6 +35,16 @@ std::string nameOf(const MeasuredOverlap &o) {
   return "overlap of " + o.first + " and " + o.second + ", " + std::to_string(o.bytes) + " bytes";
 }
 
+std::string nameOf(const search::MeasuredBody &b) {
+  return "layer " + b.hash + " " + b.precision + " with " + b.strategy + ", " + std::to_string(b.samples) +
+         " samples of " + std::to_string(b.seq) + " tokens";
+}
+
+std::string nameOf(const BodyGroup &group) {
+  return "layers with " + search::shortenStrategy(group.plain.strategy) + ", " + std::to_string(group.plain.samples) +
+         " samples of " + std::to_string(group.seq) + " tokens";
+}
+
 constexpr int kFinest = 2;
 
 /// Of the index-th of so many sizes: every fourth and the last are of the coarsest grid, every second of the next.
@@ -209,16 +219,44 @@ void Lister::listOverlaps() {
 } // namespace
 
 const std::string &Work::kind() const {
-  static const std::string overlap = "overlap";
+  static const std::string overlap = "overlap", layers = "layers";
   if (auto *message = std::get_if<MeasuredMessage>(&what))
     return message->kind;
   if (auto *kernel = std::get_if<MeasuredKernel>(&what))
     return kernel->kind;
-  return overlap;
+  return std::holds_alternative<BodyGroup>(what) ? layers : overlap;
 }
 
 std::string Work::name() const {
   return std::visit([](const auto &each) { return nameOf(each); }, what);
+}
+
+std::vector<std::string> Work::entryNames() const {
+  auto *group = std::get_if<BodyGroup>(&what);
+  if (!group)
+    return {name()};
+  std::vector<std::string> names;
+  for (const search::MeasuredBody &body : group->figures)
+    names.push_back(nameOf(body));
+  return names;
+}
+
+std::vector<Work> listBodies(std::vector<BodyGroup> groups) {
+  std::vector<Work> works;
+  for (BodyGroup &group : groups) {
+    double parameters = 0, tokens = double(group.plain.samples * group.seq);
+    for (const search::MeasuredBody &body : group.figures)
+      parameters += double(body.stateBytes) / 16;
+    Work work;
+    // Forward and backward, once more with recomputation.
+    work.guessedSeconds = kGuessedStart + 14 * parameters * tokens / kGuessedFlops;
+    work.what = std::move(group);
+    works.push_back(std::move(work));
+  }
+  std::sort(works.begin(), works.end(), [](const Work &a, const Work &b) {
+    return std::pair(a.guessedSeconds, a.name()) < std::pair(b.guessedSeconds, b.name());
+  });
+  return works;
 }
 
 std::vector<Work> listWork(const Options &options, std::int64_t ranks) { return Lister(options, ranks).list(); }
@@ -230,6 +268,8 @@ std::vector<std::string> namesIn(const search::MachineProfile &profile) {
   for (const auto &each : profile.kernels)
     names.push_back(nameOf(each));
   for (const auto &each : profile.overlaps)
+    names.push_back(nameOf(each));
+  for (const auto &each : profile.bodies)
     names.push_back(nameOf(each));
   return names;
 }

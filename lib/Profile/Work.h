@@ -3,6 +3,7 @@
 #ifndef GALVATRON_LIB_PROFILE_WORK_H
 #define GALVATRON_LIB_PROFILE_WORK_H
 
+#include "Bodies.h"
 #include "Options.h"
 
 #include "galvatron/Search/Model/MachineProfile.h"
@@ -15,7 +16,7 @@ namespace galvatron::profile {
 
 /// One measurement, its figures still to come.
 struct Work {
-  std::variant<search::MeasuredMessage, search::MeasuredKernel, search::MeasuredOverlap> what;
+  std::variant<search::MeasuredMessage, search::MeasuredKernel, search::MeasuredOverlap, BodyGroup> what;
   int level = 0; ///< 0: of the coarsest grid
   /// Bytes that a rank needs for operands and for results.
   std::int64_t operandBytes = 0, resultBytes = 0;
@@ -25,10 +26,15 @@ struct Work {
   const std::string &kind() const;
   /// "all_reduce of 4 ranks, stride 1, 2 groups, 65536 bytes": also tells it from all others.
   std::string name() const;
+  /// Of all entries of a profile that come of it: one, but of bodies.
+  std::vector<std::string> entryNames() const;
 };
 
 /// Of `ranks` ranks; those of one level in the order of the kinds, level by level.
 std::vector<Work> listWork(const Options &options, std::int64_t ranks);
+
+/// The bodies of a prepared model, shortest first.
+std::vector<Work> listBodies(std::vector<BodyGroup> groups);
 
 /// What a profile already has of these.
 std::vector<std::string> namesIn(const search::MachineProfile &profile);

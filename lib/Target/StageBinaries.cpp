@@ -45,6 +45,8 @@ static LogicalResult link(ModuleOp module, const StageOutputOptions &options, St
                                       "-lgalvatron_rt", "-lm",
                                       // What a GPU's library needs lies where the GPU is.
                                       "-Wl,--allow-shlib-undefined", "-Wl,-rpath,$ORIGIN", "-Wl,-z,noexecstack"};
+  if (options.isLibrary) // whoever loads it has the runtime
+    arguments = {*driver, "-shared", "-o", executable, object, "-lm", "-Wl,-z,noexecstack"};
   llvm::SmallString<128> log;
   if (std::error_code error = llvm::sys::fs::createTemporaryFile("galvatron-link", "log", log))
     return emitError(module.getLoc()) << "could not create a temporary file: " << error.message();
@@ -86,17 +88,31 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   return success();
 }
 
+/// Object and what is linked of it; the object goes.
+static LogicalResult emitStage(ModuleOp module, const Timetable &timetable, const StageOutputOptions &options,
+                               StringRef runtime, StringRef program, const std::string &output) {
+  std::string object = output + ".o";
+  LogicalResult linked = failure();
+  if (succeeded(writeStageObject(module, timetable, program, options, object)))
+    linked = link(module, options, runtime, object, output);
+  llvm::sys::fs::remove(object);
+  return linked;
+}
+
+LogicalResult galvatron::emitStageLibrary(ModuleOp module, const Timetable &timetable,
+                                          const StageOutputOptions &options, StringRef name) {
+  StageOutputOptions library = options;
+  library.isLibrary = true;
+  return emitStage(module, timetable, library, "", hashProgram(module), inFolder(options.directory, name));
+}
+
 LogicalResult galvatron::emitStageBinaries(ModuleOp module, ArrayRef<Timetable> timetables,
                                            const StageOutputOptions &options) {
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
   std::string program = hashProgram(module);
   for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables)) {
-    std::string executable = inFolder(options.directory, stage.getSymName()), object = executable + ".o";
-    LogicalResult linked = failure();
-    if (succeeded(writeStageObject(module, timetable, program, options, object)))
-      linked = link(module, options, runtime, object, executable);
-    llvm::sys::fs::remove(object);
-    if (failed(linked))
+    if (failed(
+            emitStage(module, timetable, options, runtime, program, inFolder(options.directory, stage.getSymName()))))
       return failure();
   }
   for (const std::string &library : {std::string("libgalvatron_rt.so"), "libgalvatron_" + options.device + ".so"})

@@ -48,7 +48,7 @@ public:
       : module(module), timetable(timetable), context(module.getContext()),
         pointer(llvm::PointerType::getUnqual(context)), word(llvm::Type::getInt64Ty(context)) {}
 
-  void build(const std::string &manifest, const std::string &kernels);
+  void build(const std::string &manifest, const std::string &kernels, bool isLibrary);
 
 private:
   llvm::Constant *constant(llvm::Constant *value, llvm::StringRef name) {
@@ -59,6 +59,7 @@ private:
   std::vector<int64_t> words(const Timetable &list);
   llvm::Constant *buildWords(const std::vector<int64_t> &words, llvm::StringRef name);
   void buildMain(llvm::Constant *program);
+  void buildAccess(llvm::Constant *program);
 
   llvm::Module &module;
   const Timetable &timetable;
@@ -113,7 +114,15 @@ void ProgramBuilder::buildMain(llvm::Constant *program) {
   builder.CreateRet(builder.CreateCall(runtimeMain, {main->getArg(0), main->getArg(1), program}));
 }
 
-void ProgramBuilder::build(const std::string &manifest, const std::string &kernels) {
+/// Of a library: whoever loads it asks for the program.
+void ProgramBuilder::buildAccess(llvm::Constant *program) {
+  auto *access = llvm::Function::Create(llvm::FunctionType::get(pointer, false), llvm::GlobalValue::ExternalLinkage,
+                                        "gvrt_bodies", module);
+  llvm::IRBuilder<> builder(llvm::BasicBlock::Create(context, "entry", access));
+  builder.CreateRet(program);
+}
+
+void ProgramBuilder::build(const std::string &manifest, const std::string &kernels, bool isLibrary) {
   declareFunctions();
   for (const std::string &name : entryNames(timetable))
     names.try_emplace(name, names.size());
@@ -132,7 +141,8 @@ void ProgramBuilder::build(const std::string &manifest, const std::string &kerne
   llvm::Constant *program = llvm::ConstantStruct::getAnon(
       {number(kAbi), manifestData, functionsData, number(functions.size()), tableData, number(table.size()),
        kernelsData, number(kernelsBytes), evaluationData, number(evaluation.size())});
-  buildMain(constant(program, "program"));
+  llvm::Constant *named = constant(program, "program");
+  isLibrary ? buildAccess(named) : buildMain(named);
 }
 
 /// Bodies that a stage does not execute, and all that is not code, leave the module.
@@ -240,7 +250,7 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, const Timetable &time
   std::unique_ptr<llvm::TargetMachine> machine = createMachine(options.processor);
   native->setTargetTriple(machine->getTargetTriple());
   native->setDataLayout(machine->createDataLayout());
-  ProgramBuilder(*native, timetable).build(manifest, kernels);
+  ProgramBuilder(*native, timetable).build(manifest, kernels, options.isLibrary);
   setProcessor(*native, *machine);
   optimize(*native, *machine);
   std::error_code code_;

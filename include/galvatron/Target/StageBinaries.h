@@ -24,6 +24,8 @@ struct StageOutputOptions {
   std::string device = "cpu";
   /// The GPU that kernels are generated for, as nvcc names it.
   std::string architecture = "sm_90a";
+  /// Without a `main`, to be loaded (emitStageLibrary).
+  bool isLibrary = false;
 };
 
 /// The manifest of docs/runtime.md for one stage, as JSON text. `program`: see hashProgram.
@@ -40,6 +42,11 @@ std::string hashProgram(mlir::ModuleOp module);
 /// manifest and `main`. Fails with a message.
 mlir::LogicalResult writeStageObject(mlir::ModuleOp module, const Timetable &timetable, llvm::StringRef program,
                                      const StageOutputOptions &options, llvm::StringRef path);
+
+/// Instead of an executable, a library for whoever loads it beside a device library: its one symbol of ours is
+/// `gvrt_bodies`, a function that returns the `gvrt_program`. `name`: in the options' folder.
+mlir::LogicalResult emitStageLibrary(mlir::ModuleOp module, const Timetable &timetable,
+                                     const StageOutputOptions &options, llvm::StringRef name);
 
 /// Everything: `stage0` … , `launch`, the shared libraries. `timetables`: of the module's stages, in their order, as
 /// `plan-memory` made them. Fails with a message that names the file.

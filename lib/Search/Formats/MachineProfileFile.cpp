@@ -77,6 +77,7 @@ bool isPaired(const std::string &kind) { return kind == "send" || kind == "excha
 
 auto keyOf(const MeasuredMessage &m) { return std::tie(m.kind, m.ranks, m.stride, m.groups, m.bytes); }
 auto keyOf(const MeasuredKernel &k) { return std::tie(k.kind, k.precision, k.shape); }
+auto keyOf(const MeasuredBody &b) { return std::tie(b.hash, b.precision, b.strategy, b.samples, b.seq); }
 auto keyOf(const MeasuredOverlap &o) { return std::tie(o.first, o.second, o.bytes); }
 
 /// Refuses a second figure for the same thing.
@@ -100,11 +101,14 @@ public:
       kernels.emplace(keyOf(each));
     for (const MeasuredOverlap &each : profile.overlaps)
       overlaps.emplace(keyOf(each));
+    for (const MeasuredBody &each : profile.bodies)
+      bodies.emplace(keyOf(each));
   }
 
   void readMessage(JsonReader &reader);
   void readKernel(JsonReader &reader);
   void readOverlap(JsonReader &reader);
+  void readBody(JsonReader &reader);
 
 private:
   void readShape(JsonReader &reader, MeasuredKernel &kernel);
@@ -113,6 +117,7 @@ private:
   std::set<std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t, std::int64_t>> messages;
   std::set<std::tuple<std::string, std::string, KernelShape>> kernels;
   std::set<std::tuple<std::string, std::string, std::int64_t>> overlaps;
+  std::set<std::tuple<std::string, std::string, std::string, std::int64_t, std::int64_t>> bodies;
 };
 
 void EntryReader::readMessage(JsonReader &reader) {
@@ -213,7 +218,7 @@ void readStraggler(JsonReader &reader, MachineProfile &profile) {
   profile.stragglers.push_back(std::move(straggler));
 }
 
-void readBody(JsonReader &reader, MachineProfile &profile) {
+void EntryReader::readBody(JsonReader &reader) {
   MeasuredBody body;
   body.layerType = reader.text("layer_type");
   body.hash = reader.text("hash");
@@ -234,10 +239,14 @@ void readBody(JsonReader &reader, MachineProfile &profile) {
   body.savedBytes = readBytes(reader, "saved_bytes", 0);
   body.scratchBytes = readBytes(reader, "scratch_bytes", 0);
   body.isMeasured = reader.flag("measured");
+  if (reader.has("spread"))
+    body.spread = readFigure(reader, "spread", kMostSpread, false);
+  if (reader.has("repeats"))
+    body.repeats = readCount(reader, "repeats");
   if (body.weightSeconds > body.backwardSeconds)
     reader.fail("key 'weight_seconds' expects a part of 'backward_seconds', " + Json(body.backwardSeconds).dump() +
                 ", but got " + Json(body.weightSeconds).dump());
-  profile.bodies.push_back(std::move(body));
+  addOnce(reader, std::move(body), profile.bodies, bodies);
 }
 
 void readModel(JsonReader &reader, MachineProfile &profile) {
@@ -364,7 +373,9 @@ OrderedJson toJson(const MeasuredBody &b) {
           {"state_bytes", b.stateBytes},
           {"saved_bytes", b.savedBytes},
           {"scratch_bytes", b.scratchBytes},
-          {"measured", b.isMeasured}};
+          {"measured", b.isMeasured},
+          {"spread", b.spread},
+          {"repeats", b.repeats}};
 }
 
 OrderedJson toJson(const ProfiledModel &m) {
@@ -437,7 +448,7 @@ Result<MachineProfile> parseMachineProfile(std::string_view text) {
   read("collectives", [&](JsonReader &entry) { entries.readMessage(entry); });
   read("kernels", [&](JsonReader &entry) { entries.readKernel(entry); });
   read("overlap", [&](JsonReader &entry) { entries.readOverlap(entry); });
-  read("layers", [&](JsonReader &entry) { readBody(entry, profile); });
+  read("layers", [&](JsonReader &entry) { entries.readBody(entry); });
   read("models", [&](JsonReader &entry) { readModel(entry, profile); });
   if (const Json *left = reader.member("left_out"); left && !error) {
     for (const Json &line : *left)
@@ -489,6 +500,13 @@ std::string writeEntry(const MeasuredMessage &message) { return OrderedJson{{"co
 std::string writeEntry(const MeasuredKernel &kernel) { return OrderedJson{{"kernel", toJson(kernel)}}.dump(); }
 std::string writeEntry(const MeasuredOverlap &overlap) { return OrderedJson{{"overlap", toJson(overlap)}}.dump(); }
 
+std::string writeEntry(const std::vector<MeasuredBody> &bodies) {
+  OrderedJson list = OrderedJson::array();
+  for (const MeasuredBody &body : bodies)
+    list.push_back(toJson(body));
+  return OrderedJson{{"layers", list}}.dump();
+}
+
 Result<bool> addEntry(std::string_view text, MachineProfile &profile) {
   Result<Json> json = parseJson(text, "profile entry");
   if (!json)
@@ -507,6 +525,8 @@ Result<bool> addEntry(std::string_view text, MachineProfile &profile) {
   read("collective", &EntryReader::readMessage);
   read("kernel", &EntryReader::readKernel);
   read("overlap", &EntryReader::readOverlap);
+  if (!error)
+    error = readList(outer, "layers", "profile entry", [&](JsonReader &entry) { entries.readBody(entry); });
   if (!error)
     error = outer.finish();
   if (error)

@@ -70,6 +70,32 @@ TEST_F(JournalTest, goes_on_after_a_torn_line) {
   EXPECT_FALSE(fs::exists(file("profile.journal")));
 }
 
+TEST_F(JournalTest, another_models_is_refused) {
+  MachineProfile profile = machine();
+  profile.models = {{"a", "01", 16, {}}};
+  ASSERT_FALSE(Journal().open(folder, profile, false));
+  EXPECT_EQ(errorOf(machine()), ""); // of hardware alone
+  profile = machine();
+  profile.models = {{"b", "02", 16, {}}};
+  EXPECT_NE(errorOf(profile).find("profile.journal' was begun for another model; go on with that one, name another "
+                                  "folder with -o, or drop it with --restart"),
+            std::string::npos);
+}
+
+/// Bodies that were measured at once are kept at once.
+TEST_F(JournalTest, bodies_are_one_line) {
+  galvatron::search::MeasuredBody body{"block", "ab", "fp32", R"({"tp":2})", 1, 128, 1, 2};
+  std::vector<galvatron::search::MeasuredBody> both = {body, body};
+  both[1].hash = "cd";
+  begin(0);
+  append("profile.journal", writeEntry(both) + "\n");
+  MachineProfile profile = machine();
+  EXPECT_FALSE(Journal().open(folder, profile, false));
+  ASSERT_EQ(profile.bodies.size(), 2u);
+  EXPECT_EQ(profile.bodies[1].hash, "cd");
+  EXPECT_EQ(profile.bodies[1].backwardSeconds, 2);
+}
+
 TEST_F(JournalTest, restart_forgets) {
   begin(2);
   MachineProfile profile = machine();

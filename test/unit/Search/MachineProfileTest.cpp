@@ -31,7 +31,8 @@ MachineProfile example() {
                       1},
                      {"copy", "fp32", {.bytes = 8192}, 1e-6, 0, 1}};
   profile.overlaps = {{"gemm", "send", 65536, 1.1, 1.9}};
-  profile.bodies = {{"block", "ab", "fp32", R"({"tp":2})", 1, 128, 1, 2, 0.5, 0, 0.1, 7, 8, 9, true}};
+  profile.bodies = {{"block", "ab", "fp32", R"({"tp":2})", 1, 128, 1, 2, 0.5, 0, 0.1, 7, 8, 9, true, 0.02, 5},
+                    {"block", "ab", "fp32", R"({"tp":2})", 2, 128, 1, 2, 0.5, 0, 0.1, 7, 8, 9, false, 0, 1}};
   profile.models = {{"llama", "cd", 128, {{"model.layers.0", "block", "layer"}}}};
   profile.leftOut = {"all_gather: too little time"};
   return profile;
@@ -120,6 +121,7 @@ TEST(MachineProfile, damage_is_refused_by_key) {
       {"/overlap/0/second_slowdown", 0, "overlap[0] key 'second_slowdown' expects a number above 0"},
       {"/layers/0/strategy", 2, "key 'strategy' expects an object as in plan.json, but got 2"},
       {"/layers/0/weight_seconds", 3, "expects a part of 'backward_seconds'"},
+      {"/layers/1/samples", 1, "layers[1] is of the same kind, size and ranks as an entry before it"},
       {"/models/0/units/0/role", "tail", "key 'role' expects one of embedding, layer, head"},
       {"/left_out", Json::array({1}), "key 'left_out' expects a list of texts"},
   };

@@ -24,10 +24,13 @@ Result<MachineProfile> readMachineProfile(const std::string &path);
 /// One entry a line.
 std::string writeMachineProfile(const MachineProfile &profile);
 
-/// One entry of `collectives`, `kernels` or `overlap`, as a journal keeps it: `{"collective": {…}}`.
+/// One entry of `collectives`, `kernels` or `overlap`, or some of `layers`, as a journal keeps it: `{"collective":
+/// {…}}`.
 std::string writeEntry(const MeasuredMessage &message);
 std::string writeEntry(const MeasuredKernel &kernel);
 std::string writeEntry(const MeasuredOverlap &overlap);
+/// Of what was measured at once: `{"layers": [{…}, …]}`.
+std::string writeEntry(const std::vector<MeasuredBody> &bodies);
 /// Adds such an entry to `profile`, checked as in the file.
 Result<bool> addEntry(std::string_view json, MachineProfile &profile);
 

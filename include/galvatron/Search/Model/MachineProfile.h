@@ -80,7 +80,9 @@ struct MeasuredBody {
   std::int64_t samples = 1, seq = 1;
   double forwardSeconds = 0, backwardSeconds = 0, weightSeconds = 0, recomputeSeconds = 0, updateSeconds = 0;
   std::int64_t stateBytes = 0, savedBytes = 0, scratchBytes = 0;
-  bool isMeasured = true;
+  bool isMeasured = true; ///< else extrapolated from other lengths
+  double spread = 0;      ///< the larger one of forward's and backward's
+  std::int64_t repeats = 1;
 };
 
 /// A model whose bodies were measured: which layers it is made of.

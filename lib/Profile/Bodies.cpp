@@ -1,0 +1,302 @@
+// A body is called as the runtime calls it: by the program's timetable, on the arena that was planned.
+#include "Bodies.h"
+
+#include "Bench.h"
+
+#include "runtime/api/Abi.h"
+#include "runtime/core/Faults.h"
+#include "runtime/core/Options.h"
+#include "runtime/core/Pass.h"
+#include "runtime/core/Timetable.h"
+#include "runtime/optim/Update.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <dlfcn.h>
+#include <map>
+#include <new>
+#include <set>
+
+namespace galvatron::profile {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kFewestSamples = 3, kMostSamples = 100;
+/// Interquartile range ÷ median at which a figure has repeated.
+constexpr double kRepeats = 0.03;
+
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string entryName(const char *direction, const std::string &path) {
+  return std::string(direction) + " " + path + " micro-batch 0";
+}
+
+/// One program at work on this rank, from loading to unloading.
+class LoadedBodies {
+public:
+  LoadedBodies(const World &world, Watchdog &watchdog, const Device &device)
+      : world(world), watchdog(watchdog), device(device) {}
+  ~LoadedBodies();
+  LoadedBodies(const LoadedBodies &) = delete;
+
+  Status open(const std::string &file, const search::PreparedBodies &bodies);
+  /// Medians of the slowest rank's seconds, of forward and backward by entry.
+  std::map<std::string, Timing> timeEntries(double budget);
+  double timeUpdate(const search::PreparedLayer &layer);
+
+private:
+  struct Sample {
+    std::string name;
+    std::vector<double> seconds;
+  };
+  Status load(const std::string &file);
+  void fillPlace(std::int64_t ranks);
+  void fillArena();
+  void fillParameter(const ParameterInfo &parameter);
+  void fillInput(const InputInfo &input);
+  std::vector<double> runOnce();
+  void waitForAll();
+  std::vector<double> slowest(std::vector<double> seconds) const;
+
+  const World &world;
+  Watchdog &watchdog;
+  const Device &device;
+  void *library = nullptr;
+  const gvrt_program *program = nullptr;
+  Manifest manifest;
+  galvatron::Options options;
+  gvrt_context context;
+  std::optional<Watched> watched;
+  std::optional<Timetable> timetable;
+  std::set<std::string> names; ///< of entries that are bodies
+  std::vector<std::string> order;
+  char *arena = nullptr;
+  bool isConnected = false;
+};
+
+LoadedBodies::~LoadedBodies() {
+  if (arena)
+    device.hooks->release(&context, arena, manifest.arenaBytes);
+  if (isConnected)
+    device.hooks->disconnect(&context);
+  watched.reset();
+  if (library)
+    dlclose(library);
+}
+
+Status LoadedBodies::load(const std::string &file) {
+  library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library)
+    return Status::error("cannot load the bodies '", file, "': ", dlerror(), "; prepare the model again");
+  auto access = reinterpret_cast<const gvrt_program *(*)()>(dlsym(library, "gvrt_bodies"));
+  if (!access)
+    return Status::error("'", file, "' holds no bodies; prepare the model again");
+  program = access();
+  if (program->abi_version != kAbi)
+    return Status::error("'", file, "' was prepared for another version of the runtime; prepare the model again");
+  return Manifest::parse(program->manifest, manifest);
+}
+
+/// As many copies of the program side by side as there are ranks for.
+void LoadedBodies::fillPlace(std::int64_t ranks) {
+  int first = world.rank() / int(ranks) * int(ranks);
+  fillPlaces(manifest, world.rank() - first, context);
+  context.rank = world.rank(), context.ranks = world.size();
+  for (Group &group : context.groups)
+    for (int &rank : group.ranks)
+      rank += first;
+}
+
+Status LoadedBodies::open(const std::string &file, const search::PreparedBodies &bodies) {
+  Status status = world.agree(load(file));
+  if (!status.ok())
+    return status;
+  fillPlace(bodies.ranks);
+  manifest.takeShards(context.coordinates);
+  context.program = program;
+  context.update = context.step = 1;
+  timetable.emplace(*program, manifest, Timetable::training(*program));
+  installFaultHandlers(&context);
+  watched.emplace(watchdog, context);
+  status = timetable->check();
+  if (status.ok() && device.hooks->prepare)
+    status = device.hooks->prepare(&context, manifest, options);
+  if (status = world.agree(status); !status.ok())
+    return status;
+  isConnected = true;
+  arena = static_cast<char *>(device.hooks->allocate(&context, manifest.arenaBytes));
+  if (!arena)
+    throw std::bad_alloc();
+  device.hooks->connect(&context);
+  if (device.hooks->start)
+    device.hooks->start(&context, manifest, options, arena);
+  fillArena();
+  for (const search::PreparedLayer &layer : bodies.layers)
+    for (const char *direction : {"forward", "backward"})
+      names.insert(entryName(direction, layer.path));
+  return world.agree(fillCopies(context, device, manifest, arena));
+}
+
+/// Values as at a model's start, tokens of the whole vocabulary: what a kernel takes depends on them where there are
+/// denormals, equal addresses, or a power limit.
+void LoadedBodies::fillArena() {
+  std::vector<char> zeros(std::min<std::int64_t>(manifest.arenaBytes, 64 << 20), 0);
+  for (std::int64_t at = 0; at < manifest.arenaBytes; at += std::int64_t(zeros.size())) {
+    device.hooks->copyToDevice(&context, arena + at, zeros.data(),
+                               std::min<std::int64_t>(zeros.size(), manifest.arenaBytes - at));
+    context.progress.beat();
+  }
+  for (const ParameterInfo &parameter : manifest.parameters)
+    fillParameter(parameter);
+  for (const InputInfo &input : manifest.inputs)
+    fillInput(input);
+  device.hooks->synchronize(&context);
+}
+
+void LoadedBodies::fillParameter(const ParameterInfo &parameter) {
+  constexpr std::int64_t kPiece = 16 << 20;
+  random::Stream stream = random::initialStream(0, random::hashName(parameter.name().data(), parameter.name().size()));
+  random::Distribution kind = parameter.init.value_or(random::Distribution::Normal);
+  double a = parameter.init ? parameter.initA : 0, b = parameter.init ? parameter.initB : 0.02;
+  std::vector<float> values;
+  for (std::int64_t at = 0; at < parameter.count; at += kPiece) {
+    values.resize(std::size_t(std::min(kPiece, parameter.count - at)));
+    random::initialValues(stream, std::uint64_t(at), values.size(), kind, a, b, values.data());
+    device.hooks->copyToDevice(&context, arena + parameter.parameter + at * 4, values.data(),
+                               std::int64_t(values.size()) * 4);
+    device.hooks->synchronize(&context);
+    context.progress.beat();
+  }
+}
+
+void LoadedBodies::fillInput(const InputInfo &input) {
+  std::vector<std::int64_t> values(std::size_t(input.bytesPerMicroBatch * manifest.microBatches / 8));
+  bool isToken = input.name == "input_ids" || input.name == "labels";
+  std::int64_t row = std::max<std::int64_t>(1, manifest.sequence);
+  for (std::size_t index = 0; index < values.size(); ++index)
+    values[index] =
+        isToken ? std::int64_t(random::mix(index + 1) % std::uint64_t(std::max<std::int64_t>(1, manifest.vocabulary)))
+        : input.name == "positions" ? std::int64_t(index) % row
+                                    : 0;
+  device.hooks->copyToDevice(&context, arena + input.offset, values.data(), std::int64_t(values.size()) * 8);
+  device.hooks->synchronize(&context);
+}
+
+void LoadedBodies::waitForAll() {
+  Waiting waiting(context.progress, "the start of a measurement");
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+std::vector<double> LoadedBodies::slowest(std::vector<double> seconds) const {
+  Waiting waiting(world.watched(), "a collective of all ranks");
+  MPI_Allreduce(MPI_IN_PLACE, seconds.data(), int(seconds.size()), MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+  return seconds;
+}
+
+/// A step as it is trained, and what of it each body took.
+std::vector<double> LoadedBodies::runOnce() {
+  std::vector<double> seconds;
+  order.clear();
+  waitForAll();
+  Clock::time_point last = Clock::now();
+  timetable->run(context, arena, [&](const EntryCall &entry) {
+    Clock::time_point now = Clock::now();
+    if (names.count(*entry.name)) {
+      order.push_back(*entry.name);
+      seconds.push_back(std::chrono::duration<double>(now - last).count());
+    }
+    last = Clock::now();
+  });
+  return seconds;
+}
+
+std::map<std::string, Timing> LoadedBodies::timeEntries(double budget) {
+  Clock::time_point begin = Clock::now();
+  runOnce(); // finds libraries and memory cold
+  std::vector<Sample> samples;
+  for (;;) {
+    std::vector<double> seconds = slowest(runOnce());
+    samples.resize(seconds.size());
+    for (std::size_t index = 0; index < seconds.size(); ++index) {
+      samples[index].name = order[index];
+      samples[index].seconds.push_back(std::max(seconds[index], 1e-9));
+    }
+    std::size_t count = samples.empty() ? kMostSamples : samples[0].seconds.size();
+    bool hasRepeated = std::all_of(samples.begin(), samples.end(),
+                                   [](const Sample &sample) { return summarize(sample.seconds).spread <= kRepeats; });
+    double isOver = secondsSince(begin) >= budget || (hasRepeated && count >= 2 * kFewestSamples);
+    if (count >= kMostSamples || (count >= kFewestSamples && slowest({isOver})[0] > 0))
+      break;
+  }
+  std::map<std::string, Timing> timings;
+  for (const Sample &sample : samples)
+    timings[sample.name] = summarize(sample.seconds);
+  return timings;
+}
+
+double LoadedBodies::timeUpdate(const search::PreparedLayer &layer) {
+  Manifest own;
+  own.precision = manifest.precision;
+  for (const ParameterInfo &parameter : manifest.parameters)
+    if (std::find(layer.parameters.begin(), layer.parameters.end(), parameter.name()) != layer.parameters.end())
+      own.parameters.push_back(parameter);
+  std::vector<double> samples;
+  for (std::size_t index = 0; index <= 2 * kFewestSamples; ++index) {
+    waitForAll();
+    Clock::time_point start = Clock::now();
+    updateParameters(context, device, own, options, arena, /*rate=*/1e-6, /*scale=*/1);
+    device.hooks->synchronize(&context);
+    double seconds = slowest({secondsSince(start)})[0];
+    if (index) // the first finds libraries cold
+      samples.push_back(std::max(seconds, 1e-9));
+  }
+  return own.parameters.empty() ? 0 : summarize(samples).seconds;
+}
+
+} // namespace
+
+BodyGroup::BodyGroup(std::string folder, const search::PreparedModel &model, const search::PreparedBodies &plain,
+                     const search::PreparedBodies *recomputing)
+    : folder(std::move(folder)), plain(plain), precision(model.precision), seq(model.model.seq) {
+  if (recomputing)
+    this->recomputing = *recomputing;
+  for (const search::PreparedLayer &layer : plain.layers) {
+    search::MeasuredBody body;
+    body.layerType = layer.layerType, body.hash = layer.hash;
+    body.precision = precision, body.strategy = plain.strategy;
+    body.samples = plain.samples, body.seq = seq;
+    body.stateBytes = layer.stateBytes, body.savedBytes = layer.savedBytes, body.scratchBytes = layer.scratchBytes;
+    figures.push_back(std::move(body));
+  }
+}
+
+Status measureBodies(BodyGroup &group, const World &world, Watchdog &watchdog, const Device &device, double budget) {
+  for (const search::PreparedBodies *bodies : {&group.plain, &group.recomputing}) {
+    if (bodies->library.empty())
+      continue;
+    LoadedBodies loaded(world, watchdog, device);
+    if (Status status = loaded.open(group.folder + "/" + bodies->library, *bodies); !status.ok())
+      return status;
+    std::map<std::string, Timing> timings = loaded.timeEntries(budget / 2);
+    for (std::size_t index = 0; index < bodies->layers.size(); ++index) {
+      const search::PreparedLayer &layer = bodies->layers[index];
+      search::MeasuredBody &figures = group.figures[index];
+      double backward = timings[entryName("backward", layer.path)].seconds;
+      if (bodies == &group.plain) {
+        figures.forwardSeconds = timings[entryName("forward", layer.path)].seconds;
+        figures.backwardSeconds = backward;
+        const Timing &forward = timings[entryName("forward", layer.path)];
+        figures.spread = std::max(forward.spread, timings[entryName("backward", layer.path)].spread);
+        figures.repeats = std::max<std::int64_t>(1, forward.repeats);
+        figures.updateSeconds = loaded.timeUpdate(layer);
+      } else
+        figures.recomputeSeconds = std::max(0.0, backward - figures.backwardSeconds);
+    }
+  }
+  return Status::success();
+}
+
+} // namespace galvatron::profile
