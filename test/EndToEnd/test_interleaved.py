@@ -118,8 +118,8 @@ def refusal(model, tmp_path, change) -> str:
             "schedule interleaved with split_backward true; remove it",
         ),
         (
-            lambda plan: plan.update(schedule="zb"),
-            "key 'schedule' zb-h1 is not supported by the lowering yet; use gpipe, 1f1b or interleaved",
+            lambda plan: plan.update(schedule="zb-v"),
+            "key 'schedule' zb-v is not supported by the lowering yet; use gpipe, 1f1b, interleaved or zb-h1",
         ),
     ),
     ids=("chunk", "virtual", "micro-batches", "units", "split", "zero-bubble"),
