@@ -22,6 +22,8 @@ std::string galvatron::describeStage(const search::Plan &plan, int stage) {
     text += "; " + std::to_string(index) + (isHere ? " " : " beside ") + search::describe(layer.strategy, layer.dp);
     for (const std::string &name : layer.recomputeValues)
       text += " " + name;
+    if (layer.splitBackward)
+      text += *layer.splitBackward ? " split" : " whole";
   }
   return text;
 }

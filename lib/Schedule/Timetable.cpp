@@ -440,6 +440,7 @@ FailureOr<Timetable> TimetableBuilder::run() {
   if (failed(readOrder()) || failed(collect()))
     return failure();
   collectBuckets();
+  collectArrivals();
   collectEarly();
   for (auto total : stage.getBody().front().getOps<graph::TotalOp>())
     if (failed(addTotal(total)))
@@ -475,6 +476,7 @@ FailureOr<Timetable> TimetableBuilder::runEvaluation(const Timetable &training) 
   if (failed(readOrder()) || failed(collect()))
     return failure();
   keepForwards();
+  collectArrivals();
   early.instructions.assign(order.size(), false);
   early.beforeForward.assign(parts.size(), nullptr);
   table.groups = training.groups; // as bodies name them

@@ -144,10 +144,13 @@ private:
 
   /// Which instructions find their values sent before the instruction before ends, in unit times.
   void collectEarly();
+  /// In which order other stages send what this one receives.
+  void collectArrivals();
   /// Starts the receives of instruction `next`, if they are to be started early.
   void receiveEarly(size_t next);
   void receiveActivation(dist::ReceiveOp receive, int64_t microBatch, bool isEarly);
   int receiveGradient(dist::SendOp send, int64_t microBatch, bool isEarly);
+  /// Values are received in the order they are sent, so those that are sent before come first, whatever reads them.
   void receive(std::string name, Receive receive, int64_t microBatch, bool isEarly);
   /// `op`: whose value it is.
   void send(mlir::Operation *op, BufferReference buffer, const Channel &channel, int64_t microBatch);
@@ -255,6 +258,14 @@ private:
     std::vector<Reduction> reductions;                            // in the order of their starts
     int64_t numHandles = 0;
   } pending;
+
+  /// What one other stage sends here, in its order, and how much of it is received or being received.
+  struct Arrivals {
+    using Value = std::tuple<Lane, int64_t, int64_t>; // tag, micro-batch
+    std::vector<Value> order;
+    size_t next = 0;
+  };
+  std::map<int64_t, Arrivals> arrivals; // by stage; set by `collectArrivals`
 
   /// When to receive; set by `collectEarly`.
   struct Early {

@@ -10,6 +10,8 @@
 // their terms at hand, and would keep as much as a matrix does.
 #include "galvatron/Transforms/Passes.h"
 
+#include "PipelineShape.h"
+
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphShapes.h"
@@ -209,7 +211,7 @@ struct SplitBackwardPass : galvatron::impl::SplitBackwardPassBase<SplitBackwardP
 
   void runOnOperation() override {
     auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    if (!pipeline || pipeline.getSchedule() != plan::Schedule::ZeroBubble)
+    if (!pipeline || !search::splitsBackward(shapeOf(pipeline).schedule))
       return;
     SymbolTable symbols(getOperation());
     llvm::MapVector<Operation *, Calls> callsOf; // by layer

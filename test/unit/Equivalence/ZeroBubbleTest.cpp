@@ -1,5 +1,5 @@
-// Gradients of weights in a backward of their own (ZB-H1): every strategy, layers split and not, as many micro-batches
-// as stages, fewer and more. Timetables that are wrong in one place are refused.
+// Gradients of weights in a backward of their own (ZB-H1, ZB-V): every strategy, layers split and not, as many
+// micro-batches as stages, fewer and more. Timetables that are wrong in one place are refused.
 #include "DrawnPlans.h"
 #include "SpoiltTimetables.h"
 
@@ -14,25 +14,33 @@ const ModelSizes kLlama = {"llama_ignored.mlir", 8, 16, 4, 40, 32, false, {1, 2,
 const ModelSizes kGpt2 = {"gpt2_ignored.mlir", 8, 16, 4, 40, 32, true, {1, 2, 4}, {1, 2, 4}, 24};
 const ModelSizes kSixths = {"sixths_ignored.mlir", 6, 12, 6, 30, 36, false, {1, 3, 6}, {1, 2}, 12};
 
-/// Puts the layers of a drawn plan on `stages` stages, each of one layer at least, some of them split or whole by
-/// the plan.
-void splitBackward(std::mt19937 &generator, LayerwisePlan &plan, int64_t stages) {
-  int64_t layers = plan.strategies.size();
-  plan.stageOf.clear();
+/// Puts the layers of a drawn plan on the parts of `stages` stages, each of one layer at least, some of them split or
+/// whole by the plan.
+void splitBackward(std::mt19937 &generator, LayerwisePlan &plan, const std::string &schedule, int64_t stages) {
+  bool isVee = schedule == "zb-v";
+  int64_t layers = plan.strategies.size(), parts = isVee ? 2 * stages : stages;
+  std::vector<int64_t> partOf;
+  plan.splitBackward.clear();
   for (int64_t layer = 0; layer < layers; ++layer) {
-    plan.stageOf.push_back(layer < stages ? layer : int64_t(generator() % stages));
+    partOf.push_back(layer < parts ? layer : int64_t(generator() % parts));
     unsigned drawn = generator() % 4;
     plan.splitBackward.push_back(drawn < 2 ? std::nullopt : std::optional(drawn == 2));
   }
-  llvm::sort(plan.stageOf);
+  llvm::sort(partOf);
   plan.stages = stages;
-  plan.schedule = "zb-h1";
+  plan.schedule = schedule;
+  plan.virtualStages = isVee ? 2 : 1;
+  plan.stageOf.clear();
+  for (int64_t part : partOf) {
+    plan.stageOf.push_back(part < stages ? part : 2 * stages - 1 - part);
+    plan.chunkOf.push_back(part / stages);
+  }
 }
 
 class ZeroBubbleTest : public testing::TestWithParam<ModelSizes> {
 protected:
   /// Plans of so many stages, each layer's strategy drawn.
-  void expectEquivalentPlans(TrainedModel &model, int64_t stages, int count) {
+  void expectEquivalentPlans(TrainedModel &model, const std::string &schedule, int64_t stages, int count) {
     ValueBits values = model.recomputableValues();
     int tested = 0;
     for (unsigned seed = 0; tested < count; ++seed) {
@@ -40,7 +48,7 @@ protected:
       if (plan.devices * stages > kMostRanks)
         continue;
       std::mt19937 generator(seed);
-      splitBackward(generator, plan, stages);
+      splitBackward(generator, plan, schedule, stages);
       expectEquivalent(model, plan);
       ++tested;
     }
@@ -50,8 +58,9 @@ protected:
 TEST_P(ZeroBubbleTest, WholeLayersTrainLikeOneDevice) {
   TrainedModel model(GetParam().file);
   ASSERT_EQ(model.recomputableValues().size(), 4u);
-  expectEquivalentPlans(model, 2, GetParam().drawn);
-  expectEquivalentPlans(model, 4, 6);
+  expectEquivalentPlans(model, "zb-h1", 2, GetParam().drawn);
+  expectEquivalentPlans(model, "zb-h1", 4, 6);
+  expectEquivalentPlans(model, "zb-v", 2, GetParam().drawn);
 }
 
 /// Six units: stages of two and of one.
@@ -61,7 +70,9 @@ TEST_P(ZeroBubbleTest, HalvesTrainLikeOneDevice) {
     units += (units.empty() ? "" : ",") + layer + attention + "," + layer + "mlp";
   TrainedModel model(GetParam().file, units);
   ASSERT_EQ(model.recomputableValues().size(), 6u);
-  expectEquivalentPlans(model, 3, 8);
+  expectEquivalentPlans(model, "zb-h1", 3, 8);
+  expectEquivalentPlans(model, "zb-v", 2, 6);
+  expectEquivalentPlans(model, "zb-v", 3, 8);
 }
 
 /// Two stages of embedding and block, block and head; the table is tied.
