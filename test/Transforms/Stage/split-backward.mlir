@@ -1,21 +1,14 @@
 // RUN: galvatron-opt %s -split-input-file --galvatron-split-backward | FileCheck %s
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zb-h1">} {
-  dist.body @l.forward(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>) -> tensor<4x8xf32> {
-    %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
-    dist.return %0 : tensor<4x8xf32>
-  }
+  dist.body @l.forward(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>) -> tensor<4x8xf32> { %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32> dist.return %0 : tensor<4x8xf32> }
   dist.body @l.backward(%dy: tensor<4x8xf32>, %x: tensor<4x8xf32>, %w: tensor<8x8xf32>) -> (tensor<4x8xf32>, tensor<8x8xf32>) {
     %0 = graph.einsum %dy, %w "bo,oi->bi" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
     %1 = graph.einsum %dy, %x "bo,bi->oi" : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<8x8xf32>
     dist.return %0, %1 : tensor<4x8xf32>, tensor<8x8xf32>
   }
   dist.layer @l {backward = @l.backward, forward = @l.forward, gradients = [#dist.placement<[8, 8]>], homes = [#dist.placement<[8, 8]>], input_gradients = [#dist.placement<[4, 8]>], inputs = [#dist.placement<[4, 8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[4, 8]>], outputs = [#dist.placement<[4, 8]>]}
-  dist.stage @stage0 index 0 {
-    %0 = dist.receive from 1 tag 0 : tensor<4x8xf32, #dist.placement<[4, 8]>>
-    %1 = graph.call @l(%0) parameters ["w"] path "l" : (tensor<4x8xf32, #dist.placement<[4, 8]>>) -> tensor<4x8xf32, #dist.placement<[4, 8]>>
-    dist.send %1 to 1 tag 1 : tensor<4x8xf32, #dist.placement<[4, 8]>>
-  }
+  dist.stage @stage0 index 0 { %0 = dist.receive from 1 tag 0 : tensor<4x8xf32, #dist.placement<[4, 8]>> %1 = graph.call @l(%0) parameters ["w"] path "l" : (tensor<4x8xf32, #dist.placement<[4, 8]>>) -> tensor<4x8xf32, #dist.placement<[4, 8]>> dist.send %1 to 1 tag 1 : tensor<4x8xf32, #dist.placement<[4, 8]>> }
 }
 
 // CHECK-LABEL: dist.body @l.backward
