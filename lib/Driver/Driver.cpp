@@ -18,6 +18,8 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/WithColor.h"
@@ -95,9 +97,10 @@ struct JobCommandLine {
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
                                         "name of a kind of device: h200, h100, a100")};
-  cl::opt<std::string> profile{"profile", cl::cat(category), cl::value_desc("FILE"),
-                               cl::desc("Price messages and kernels by what galvatron-profile measured (profile.json), "
-                                        "on its devices or those of --cluster or --ranks")};
+  cl::opt<std::string> profile{
+      "profile", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("Price messages, kernels and bodies of layers by what galvatron-profile measured (profile.json), "
+               "on its devices or those of --cluster or --ranks")};
   cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
@@ -105,6 +108,10 @@ struct JobCommandLine {
   cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
                                 cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
                                          "fastest number that divides it)")};
+  cl::opt<int64_t> listPlans{
+      "list-plans", cl::cat(category), cl::value_desc("N"),
+      cl::desc("Write the N best plans of a search that fit, best first, as DIR/plans/01.json, 02.json and so on; with "
+               "-o DIR")};
   cl::opt<int64_t> threads{"threads", cl::cat(category), cl::value_desc("N"),
                            cl::desc("Threads of the search (default: all cores); the plan is the same whatever their "
                                     "number")};
@@ -145,9 +152,10 @@ struct JobCommandLine {
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&profile),
           static_cast<const cl::Option *>(&globalBatch), static_cast<const cl::Option *>(&microBatches),
-          static_cast<const cl::Option *>(&threads), static_cast<const cl::Option *>(&target),
-          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
-          static_cast<const cl::Option *>(&explain), static_cast<const cl::Option *>(&keepBodies)})
+          static_cast<const cl::Option *>(&listPlans), static_cast<const cl::Option *>(&threads),
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
+          static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -184,6 +192,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     options.globalBatch = line.globalBatch;
   if (line.microBatches.getNumOccurrences())
     options.microBatches = line.microBatches;
+  if (line.listPlans.getNumOccurrences())
+    options.listPlans = line.listPlans;
   if (line.threads.getNumOccurrences())
     options.threads = line.threads;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)
@@ -285,6 +295,26 @@ static LogicalResult differentiate(ModuleOp module) {
   return passes.run(module);
 }
 
+/// The command line as a shell takes it: words with anything that a shell reads are quoted.
+static std::string spellCommand(ArrayRef<char *> words) {
+  std::string text = llvm::sys::path::filename(words.front()).str();
+  for (llvm::StringRef word : words.drop_front()) {
+    bool isPlain = !word.empty() && llvm::all_of(word, [](char c) {
+      return llvm::isAlnum(c) || llvm::is_contained(llvm::StringRef("-_=./,:+%@"), c);
+    });
+    text += " ";
+    if (isPlain) {
+      text += word;
+      continue;
+    }
+    text += "'";
+    for (char c : word)
+      text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    text += "'";
+  }
+  return llvm::json::fixUTF8(text);
+}
+
 int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
@@ -318,6 +348,7 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   std::optional<MainJobOptions> options = readOptions(line, input, output);
   if (!options)
     return EXIT_FAILURE;
+  options->command = spellCommand(ArrayRef(argv, argc));
   return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
     return runMainJob(*module, *options, timing);
   });

@@ -8,12 +8,19 @@
 #include "galvatron/Search/Formats/PlanFile.h"
 #include "galvatron/Search/Model/Cluster.h"
 
+#include "llvm/ADT/StringMap.h"
+
 namespace galvatron {
 
 /// A plan and what its devices have room for.
 struct JobPlan {
   search::Plan plan;       ///< no layers: there is none
   search::Cluster cluster; ///< that it runs on
+  /// Of a search that was asked for several: the best plans, by rising simulated seconds, `plan` first; and whether no
+  /// other one fits.
+  std::vector<search::Plan> listed = {};
+  bool hasListedAll = false;
+  llvm::StringMap<std::string> layerHashes = {}; ///< by layer type, as a profile knows bodies
 };
 
 /// The cluster that the options mean, which has to fit the target. Fails with a message.

@@ -12,6 +12,7 @@ namespace galvatron {
 
 struct MainJobOptions {
   std::string input = "-"; ///< model.mlir, after any phase
+  std::string command;     ///< the command line, as a shell takes it; for people
   std::string output;      ///< folder, or with `compileTo` or without `lower` a file; empty: by default
   bool search = false, lower = false, explain = false, printTimetable = false, verifyTimetable = false;
   bool keepBodies = false; ///< in a program after phase lower, for `--evaluate`
@@ -21,6 +22,7 @@ struct MainJobOptions {
   std::string simulate; ///< file for the predicted trace of a step; empty: none
   ClusterInput cluster;
   std::optional<int64_t> globalBatch, microBatches;
+  std::optional<int64_t> listPlans;    ///< plans of a search to write into the folder's `plans`
   std::optional<int64_t> threads;      ///< of the search; default: the context's
   std::string target = "cpu";          ///< device library: "cpu" or "cuda"
   std::string architecture = "sm_90a"; ///< of the GPUs
@@ -30,6 +32,8 @@ struct MainJobOptions {
   /// Whether the job ends in a folder of stage binaries; else it prints a program, or what its stages do and what is
   /// proved of that.
   bool writesFolder() const { return lower && !compileTo; }
+  /// Whether it ends in the files of plans that were listed, and nothing else.
+  bool writesPlansOnly() const { return listPlans && !writesFolder(); }
   /// Whether the job is about what stages do in a step.
   bool asksForTimetable() const { return printTimetable || verifyTimetable; }
   /// The last phase to run.

@@ -25,15 +25,18 @@ FailureOr<StepPrediction> galvatron::predictStep(ModuleOp lowered, ArrayRef<Time
     cluster->device = job.cluster.device;
   StepPrediction prediction;
   search::StepTimetable &step = prediction.step;
-  step = makeStepTimetable(lowered, timetables, job.plan, *cluster, hashProgram(lowered));
+  step = makeStepTimetable(lowered, timetables, job.plan, *cluster, hashProgram(lowered), job.layerHashes);
   step.version = std::string("galvatron-opt ") + kVersion;
   step.model = llvm::sys::path::stem(options.input).str();
   step.target = options.target;
-  search::Result<search::SimulatedStep> simulated = search::simulateStep(step, search::ClusterPrices(step.cluster));
+  step.command = options.command;
+  search::ClusterPrices prices(step.cluster);
+  search::Result<search::SimulatedStep> simulated = search::simulateStep(step, prices);
   if (!simulated)
     return reportError(simulated.error().message);
   prediction.simulated = std::move(*simulated);
   search::noteSimulation(step, prediction.simulated);
+  search::noteCollectives(step, prices);
   return prediction;
 }
 

@@ -4,6 +4,7 @@
 
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/StrategyText.h"
 
 #include <algorithm>
 #include <cmath>
@@ -47,6 +48,8 @@ OrderedJson writeCall(const BodyCall &call) {
   put(json, "group", call.group, -1);
   put(json, "handle", call.handle, -1);
   put(json, "waits_for", call.waitsFor, -1);
+  if (call.seconds >= 0)
+    json["seconds"] = rounded(call.seconds);
   return json;
 }
 
@@ -79,6 +82,13 @@ OrderedJson writeEntry(const StepEntry &entry, const std::vector<StepBody> &bodi
   if (entry.start >= 0)
     json["start"] = rounded(entry.start), json["seconds"] = rounded(entry.seconds);
   return json;
+}
+
+/// Whole, as the last of them ends with the step.
+std::string writeSpan(const char *key, const std::optional<StepSpan> &span) {
+  return span ? ", \"" + std::string(key) +
+                    "\": " + OrderedJson{{"start", span->start}, {"seconds", span->seconds}}.dump()
+              : "";
 }
 
 OrderedJson writeGroup(const StepGroup &group) {
@@ -148,6 +158,18 @@ double readAmount(JsonReader &reader, const char *key) {
   return amount;
 }
 
+/// A span that need not be there.
+std::optional<StepSpan> readSpan(JsonReader &reader, const char *key, const std::string &where) {
+  const Json *span = reader.member(key);
+  if (!span)
+    return std::nullopt;
+  JsonReader inner(*span, where + " " + key);
+  StepSpan read{readAmount(inner, "start"), readAmount(inner, "seconds")};
+  if (std::optional<Error> complaint = inner.finish())
+    reader.fail(complaint->message);
+  return read;
+}
+
 class TimetableReader {
 public:
   Result<StepTimetable> run(const Json &json);
@@ -207,6 +229,8 @@ void TimetableReader::readHead(JsonReader &reader) {
   table.globalBatch = reader.integer("global_batch", {}, 1, kMostOfAnything);
   table.microBatches = reader.integer("micro_batches", {}, 1, kMostOfAnything);
   table.sequence = reader.integer("sequence", 0, 0);
+  table.command = reader.text("command", "");
+  table.parameters = reader.integer("parameters", 0, 0);
   if (reader.has("predicted_step_seconds"))
     table.predictedStepSeconds = readAmount(reader, "predicted_step_seconds");
 }
@@ -227,9 +251,24 @@ void TimetableReader::readUnits(JsonReader &reader) {
   });
 }
 
+static void readOrigin(JsonReader &body, BodyOrigin &origin) {
+  origin.layerType = body.text("layer_type"), origin.hash = body.text("hash");
+  origin.samples = body.integer("samples", {}, 1, kMostOfAnything);
+  origin.isBackward = body.flag("backward");
+  origin.recomputesSome = body.flag("recomputes_some", false);
+  const Json *strategy = body.member("strategy");
+  Result<Strategy> read = parseStrategy(strategy ? strategy->dump() : "null", "key 'strategy'");
+  if (read)
+    origin.strategy = *read;
+  else
+    body.fail(read.error().message);
+}
+
 void TimetableReader::readBodies(JsonReader &reader) {
   forEach(reader, "bodies", "timetable body", [&](JsonReader &body, std::size_t, const std::string &where) {
     table.bodies.push_back({body.text("name"), {}});
+    if (body.has("hash"))
+      readOrigin(body, table.bodies.back().origin);
     forEach(body, "calls", where + " call", [&](JsonReader &call, std::size_t, const std::string &) {
       BodyCall read;
       read.function = call.text("function");
@@ -242,6 +281,8 @@ void TimetableReader::readBodies(JsonReader &reader) {
       read.group = readIndex(call, "group", kMostOfAnything);
       read.handle = readIndex(call, "handle", kMostOfAnything);
       read.waitsFor = readIndex(call, "waits_for", kMostOfAnything);
+      if (call.has("seconds"))
+        read.seconds = readAmount(call, "seconds");
       table.bodies.back().calls.push_back(std::move(read));
     });
   });
@@ -360,6 +401,8 @@ void TimetableReader::readStages(JsonReader &reader) {
     StageTimetable stage;
     stage.arenaBytes = json.integer("arena_bytes", {}, 0);
     stage.updateBytes = json.integer("update_bytes", {}, 0);
+    stage.sums = readSpan(json, "sums", where);
+    stage.update = readSpan(json, "update", where);
     const Json *entries = json.member("entries");
     if (!entries || !entries->is_array())
       return json.fail("key 'entries' expects a list, but got " + (entries ? describeJson(*entries) : "nothing"));
@@ -413,6 +456,8 @@ std::string writeTimetable(const StepTimetable &timetable) {
                       {"global_batch", timetable.globalBatch},
                       {"micro_batches", timetable.microBatches},
                       {"sequence", timetable.sequence}};
+  put(head, "command", timetable.command, std::string());
+  put(head, "parameters", timetable.parameters, std::int64_t(0));
   if (timetable.predictedStepSeconds >= 0)
     head["predicted_step_seconds"] = timetable.predictedStepSeconds;
   head["cluster"] = OrderedJson::parse(writeCluster(timetable.cluster));
@@ -428,14 +473,23 @@ std::string writeTimetable(const StepTimetable &timetable) {
     OrderedJson calls = OrderedJson::array();
     for (const BodyCall &call : body.calls)
       calls.push_back(writeCall(call));
-    return OrderedJson{{"name", body.name}, {"calls", calls}};
+    OrderedJson json = {{"name", body.name}};
+    if (const BodyOrigin &origin = body.origin; !origin.hash.empty()) {
+      json["layer_type"] = origin.layerType, json["hash"] = origin.hash;
+      json["strategy"] = OrderedJson::parse(formatStrategy(origin.strategy, 1));
+      json["samples"] = origin.samples, json["backward"] = origin.isBackward;
+      put(json, "recomputes_some", origin.recomputesSome, false);
+    }
+    json["calls"] = calls;
+    return json;
   });
   text += ",\n  \"stages\": [";
   for (std::size_t index = 0; index < timetable.stages.size(); ++index) {
     const StageTimetable &stage = timetable.stages[index];
     text += std::string(index ? ",\n" : "\n") + "    {\"stage\": " + std::to_string(index) +
             ", \"arena_bytes\": " + std::to_string(stage.arenaBytes) +
-            ", \"update_bytes\": " + std::to_string(stage.updateBytes) + ",\n     \"groups\": ";
+            ", \"update_bytes\": " + std::to_string(stage.updateBytes) + writeSpan("sums", stage.sums) +
+            writeSpan("update", stage.update) + ",\n     \"groups\": ";
     addLines(text, "      ", stage.groups, writeGroup);
     text += ",\n     \"buffers\": ";
     addLines(text, "      ", stage.buffers, writeBuffer);
