@@ -1,4 +1,4 @@
-"""Gradients of weights in a backward of their own (zb-h1): training equals PyTorch, memory is what the plan says."""
+"""Gradients of weights in a backward of their own (zb-h1, zb-v): training equals PyTorch, memory is what the plan says."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ STRATEGIES = {
 }
 
 
-def layout_of(units: list[str], pipeline: int, micro_batches: int, even: bool, strategy: dict) -> Layout:
-    """Uneven: all that is more than a unit for each stage goes to the second."""
-    stages = [k * pipeline // len(units) for k in range(len(units))]
+def layout_of(units: list[str], schedule: str, pipeline: int, micro_batches: int, even: bool, strategy: dict) -> Layout:
+    """Uneven: all that is more than a unit for each part goes to the second. The parts of zb-v go down and up again."""
+    virtual = 2 if schedule == "zb-v" else 1
+    parts = pipeline * virtual
+    part_of = [k * parts // len(units) for k in range(len(units))]
     if not even:
-        stages = sorted([*range(pipeline), *[1] * (len(units) - pipeline)])
+        part_of = sorted([*range(parts), *[1] * (len(units) - parts)])
+    stages = [min(part, 2 * pipeline - 1 - part) for part in part_of]
     options = dict(strategy)
     ranks = pipeline * options.get("tp", 1) * options.pop("dp", 1)
-    return Layout(ranks, stages=stages, schedule="zb-h1", micro_batches=micro_batches, **options)
+    return Layout(
+        ranks, stages=stages, schedule=schedule, virtual_stages=virtual, micro_batches=micro_batches, **options
+    )
 
 
 def plan_of(model: Model, layout: Layout, recompute: str, split: bool | None = None) -> dict:
@@ -46,30 +51,35 @@ def plan_of(model: Model, layout: Layout, recompute: str, split: bool | None = N
 def expect_equal(model, name, plan, expected, tokens, record_property, options=SGD, norms=1e-5):
     compiled = model.compile_plan(name, plan)
     written = compiled.plan
-    assert written["schedule"] == "zb-h1"
+    assert written["schedule"] == plan["schedule"]
     equals_pytorch(compiled, tokens, expected, options, norms, record_property)
     run = compiled.train(compiled.folder.with_name(f"peak-{name}"), "--steps", 1, "--data", tokens)
     assert run.list_by_rank("peak bytes") == written["peak_bytes_per_rank"]
 
 
 @pytest.mark.parametrize(
-    "name, strategy, even, recompute, split",
-    (("llama_tied", "tp2", False, "value", True), ("llama", "zero3", True, "layer", None)),
+    "schedule, name, strategy, even, recompute, split",
+    (
+        ("zb-h1", "llama_tied", "tp2", False, "value", True),
+        ("zb-h1", "llama", "zero3", True, "layer", None),
+        ("zb-v", "llama_tied", "zero2", True, "none", None),
+    ),
 )
-def test_equals_pytorch(name, strategy, even, recompute, split, models, reference, tokens, record_property):
+def test_equals_pytorch(schedule, name, strategy, even, recompute, split, models, reference, tokens, record_property):
     model = models(name)
-    plan = plan_of(model, layout_of(model.units, 2, 4, even, STRATEGIES[strategy]), recompute, split)
-    expect_equal(model, f"zb-{strategy}", plan, reference(name, *SGD), tokens, record_property)
+    layout = layout_of(model.units, schedule, 2, 4, even, STRATEGIES[strategy])
+    plan = plan_of(model, layout, recompute, split)
+    expect_equal(model, f"{schedule}-{strategy}", plan, reference(name, *SGD), tokens, record_property)
 
 
 @pytest.fixture(scope="module")
 def deep(work, pytorch):
-    """Six units and 24 samples a step, with PyTorch's run."""
+    """Eight units and 24 samples a step, with PyTorch's run."""
     made = {}
 
     def get(name: str, options):
         if name not in made:
-            made[name] = Model(name, config_of(name, num_hidden_layers=4), work / f"zb-{name}", batch=24), {}
+            made[name] = Model(name, config_of(name, num_hidden_layers=6), work / f"zb-{name}", batch=24), {}
         model, runs = made[name]
         if options not in runs:
             runs[options] = pytorch(model, model.folder / f"pytorch-{options[1]}", "--steps", STEPS, *options)
@@ -87,23 +97,26 @@ SHAPES = ((2, 1), (2, 2), (2, 8), (3, 2), (3, 6), (4, 1), (4, 3), (4, 8))
 @pytest.mark.parametrize("even", (True, False))
 @pytest.mark.parametrize("pipeline, micro_batches", SHAPES)
 @pytest.mark.parametrize("name", ("llama", "llama_tied"))
-def test_every_shape(name, pipeline, micro_batches, even, strategy, recompute, deep, tokens, record_property):
+@pytest.mark.parametrize("schedule", ("zb-h1", "zb-v"))
+def test_every_shape(schedule, name, pipeline, micro_batches, even, strategy, recompute, deep, tokens, record_property):
     model, expected = deep(name, SGD)
-    plan = plan_of(model, layout_of(model.units, pipeline, micro_batches, even, STRATEGIES[strategy]), recompute)
-    label = f"p{pipeline}m{micro_batches}-{strategy}-{'even' if even else 'uneven'}-{recompute}"
+    layout = layout_of(model.units, schedule, pipeline, micro_batches, even, STRATEGIES[strategy])
+    plan = plan_of(model, layout, recompute)
+    label = f"{schedule}-p{pipeline}m{micro_batches}-{strategy}-{'even' if even else 'uneven'}-{recompute}"
     expect_equal(model, label, plan, expected, tokens, record_property, norms=1e-4)
 
 
 @pytest.mark.wide
 @pytest.mark.parametrize("name", ("llama", "llama_tied"))
-def test_adamw(name, deep, tokens, record_property):
+@pytest.mark.parametrize("schedule", ("zb-h1", "zb-v"))
+def test_adamw(schedule, name, deep, tokens, record_property):
     model, expected = deep(name, ADAMW)
-    plan = plan_of(model, layout_of(model.units, 3, 6, True, STRATEGIES["dp2"]), "none")
-    expect_equal(model, "adamw", plan, expected, tokens, record_property, ADAMW, norms=1e-4)
+    plan = plan_of(model, layout_of(model.units, schedule, 3, 6, True, STRATEGIES["dp2"]), "none")
+    expect_equal(model, f"adamw-{schedule}", plan, expected, tokens, record_property, ADAMW, norms=1e-4)
 
 
 def refusal(model, tmp_path, change) -> str:
-    plan = layout_of(model.units, 2, 4, True, {}).plan(model.units)
+    plan = layout_of(model.units, "zb-h1", 2, 4, True, {}).plan(model.units)
     change(plan)
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan))

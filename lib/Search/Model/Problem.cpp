@@ -32,11 +32,10 @@ SearchSpace SearchSpace::supported() {
   for (int level = 1; level <= 3; ++level)
     if (runs({.zero = level}))
       space.zeroLevels |= 1u << level;
-  // Interleaved and zero-bubble plans are lowered as they are given; that the search looks for them there is to come: it
-  // lacks the seconds and bytes of gradients of weights apart (`ProgramCosts`).
-  std::erase_if(space.schedules, [](Schedule schedule) {
-    return schedule == Schedule::Interleaved || splitsBackward(schedule) || whyUnsupported(schedule).has_value();
-  });
+  // Interleaved and zero-bubble plans are lowered as they are given; that the search looks for them there is to come:
+  // it lacks the seconds and bytes of gradients of weights apart (`ProgramCosts`).
+  std::erase_if(space.schedules,
+                [](Schedule schedule) { return schedule == Schedule::Interleaved || splitsBackward(schedule); });
   return space;
 }
 

@@ -140,6 +140,44 @@ TEST_F(SpoiltZeroBubbleTest, TiedSumMovedOnOneStage) {
                                                testing::HasSubstr("the stages wait for one another")));
 }
 
+/// The embedding and the head on stage 0, both blocks on stage 1: activations and gradients of both parts go both ways.
+class SpoiltVeeTest : public SpoiltZeroBubbleTest {
+protected:
+  SpoiltVeeTest() {
+    LayerwisePlan plan;
+    plan.stages = plan.virtualStages = plan.microBatches = 2;
+    plan.schedule = "zb-v";
+    plan.strategies.resize(4);
+    plan.stageOf = {0, 1, 1, 0};
+    plan.chunkOf = {0, 0, 1, 1};
+    build("gpt2_ignored.mlir", plan);
+    EXPECT_EQ(proofComplaint() + complaint(), "") << "right as it is";
+  }
+};
+
+TEST_F(SpoiltVeeTest, NoSumOfTiedGradientsBetweenStages) {
+  for (const Timetable &timetable : timetables)
+    for (const TimetableEntry &entry : timetable.entries)
+      EXPECT_FALSE(llvm::StringRef(entry.name).starts_with("reduce gradient of tied")) << entry.name;
+}
+
+TEST_F(SpoiltVeeTest, WeightsBeforeTheirBackward) {
+  move(1, "weights transformer.h.0 micro-batch 1", "backward transformer.h.0 micro-batch 1");
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("but not \"weights transformer.h.0 micro-batch 1\" on stage 1"));
+}
+
+TEST_F(SpoiltVeeTest, ReceivesOfBothWaysSwapped) {
+  std::swap(find<Receive>(1, "receive from stage 0 in chunk 0 micro-batch 1").channel,
+            find<Receive>(1, "receive gradient from stage 0 in chunk 1 micro-batch 0").channel);
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("micro-batch 1\" on stage 1 to find value"));
+}
+
+TEST_F(SpoiltVeeTest, SendDropped) {
+  remove(0, "end of send gradient to stage 1 in chunk 1 micro-batch 0");
+  remove(0, "send gradient to stage 1 in chunk 1 micro-batch 0");
+  EXPECT_THAT(proofComplaint(), testing::HasSubstr("expects stage 1 to receive what stage 0 sends, but number"));
+}
+
 std::string getName(const testing::TestParamInfo<ModelSizes> &info) {
   return info.param.file.substr(0, info.param.file.find('_'));
 }
