@@ -271,7 +271,7 @@ LogicalResult TimetableBuilder::callWeights(Call &call, int64_t microBatch, cons
   addForwardReads(compute, call, call.weights, microBatch);
   llvm::append_range(compute.reads, keptReferences(call, microBatch));
   addParameterGradients(compute, call, call.trainedInWeights, microBatch);
-  addEntry(std::move(compute), label("weights", call.op.getPath(), microBatch), microBatch, call.layerIndex);
+  addEntry(std::move(compute), label("backward weights", call.op.getPath(), microBatch), microBatch, call.layerIndex);
   forgetGathered(next);
   return success();
 }

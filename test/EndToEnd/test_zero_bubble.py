@@ -61,7 +61,7 @@ def expect_equal(model, name, plan, expected, tokens, record_property, options=S
     "schedule, name, strategy, even, recompute, split",
     (
         ("zb-h1", "llama_tied", "tp2", False, "value", True),
-        ("zb-h1", "llama", "zero3", True, "layer", None),
+        pytest.param("zb-h1", "llama", "zero3", True, "layer", None, marks=pytest.mark.wide),
         ("zb-v", "llama_tied", "zero2", True, "none", None),
     ),
 )

@@ -97,20 +97,21 @@ protected:
 };
 
 TEST_F(SpoiltZeroBubbleTest, WeightsBeforeTheirBackward) {
-  move(1, "weights transformer.h.1 micro-batch 0", "backward transformer.h.1 micro-batch 0");
-  EXPECT_THAT(proofComplaint(), testing::HasSubstr("expects every layer to run forward and then backward and then "
-                                                   "weights once a micro-batch, but not \"weights transformer.h.1 "
-                                                   "micro-batch 0\" on stage 1"));
+  move(1, "backward weights transformer.h.1 micro-batch 0", "backward transformer.h.1 micro-batch 0");
+  EXPECT_THAT(proofComplaint(),
+              testing::HasSubstr("expects every layer to run forward and then backward and then "
+                                 "weights once a micro-batch, but not \"backward weights transformer.h.1 "
+                                 "micro-batch 0\" on stage 1"));
 }
 
 TEST_F(SpoiltZeroBubbleTest, WeightsLeftOut) {
-  remove(1, "weights transformer.h.1 micro-batch 1");
+  remove(1, "backward weights transformer.h.1 micro-batch 1");
   EXPECT_THAT(proofComplaint(), testing::HasSubstr("expects transformer.h.1 to run weights for micro-batch 1"));
 }
 
 TEST_F(SpoiltZeroBubbleTest, WeightsOfAnotherMicroBatch) {
-  TimetableEntry &entry = timetables[1].entries[indexOf(1, "weights transformer.h.1 micro-batch 0")];
-  Compute other = find<Compute>(1, "weights transformer.h.1 micro-batch 1");
+  TimetableEntry &entry = timetables[1].entries[indexOf(1, "backward weights transformer.h.1 micro-batch 0")];
+  Compute other = find<Compute>(1, "backward weights transformer.h.1 micro-batch 1");
   entry.getIf<Compute>()->reads.back() = other.reads.back();
   EXPECT_THAT(proofComplaint(), testing::HasSubstr("kept by the backward of transformer.h.1 micro-batch 0 in kept by "
                                                    "transformer.h.1 micro-batch 1"));
@@ -162,8 +163,9 @@ TEST_F(SpoiltVeeTest, NoSumOfTiedGradientsBetweenStages) {
 }
 
 TEST_F(SpoiltVeeTest, WeightsBeforeTheirBackward) {
-  move(1, "weights transformer.h.0 micro-batch 1", "backward transformer.h.0 micro-batch 1");
-  EXPECT_THAT(proofComplaint(), testing::HasSubstr("but not \"weights transformer.h.0 micro-batch 1\" on stage 1"));
+  move(1, "backward weights transformer.h.0 micro-batch 1", "backward transformer.h.0 micro-batch 1");
+  EXPECT_THAT(proofComplaint(),
+              testing::HasSubstr("but not \"backward weights transformer.h.0 micro-batch 1\" on stage 1"));
 }
 
 TEST_F(SpoiltVeeTest, ReceivesOfBothWaysSwapped) {
