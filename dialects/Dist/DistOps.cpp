@@ -233,6 +233,25 @@ SmallVector<unsigned> LayerOp::getTrained() {
   return trained;
 }
 
+SmallVector<unsigned> LayerOp::getTrainedBy(bool inWeights) {
+  SmallVector<unsigned> trained = getTrained();
+  llvm::erase_if(trained, [&](unsigned parameter) { return isPutOff(parameter) != inWeights; });
+  return trained;
+}
+
+/// A body with so many arguments and results.
+static LogicalResult verifyBody(LayerOp layer, StringRef what, FlatSymbolRefAttr name, size_t arguments, size_t results,
+                                SymbolTableCollection &symbols) {
+  auto body = symbols.lookupNearestSymbolFrom<BodyOp>(layer, name);
+  if (!body)
+    return layer.emitOpError("expects ") << what << " body " << name << ", but got no such body";
+  if (body.getNumArguments() != arguments || body.getNumResults() != results)
+    return layer.emitOpError("expects ") << what << " body with " << arguments << " arguments and " << results
+                                         << " results, but got " << body.getNumArguments() << " and "
+                                         << body.getNumResults();
+  return success();
+}
+
 LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
   for (auto [what, gradients, values] : {std::tuple("inputs", getInputGradients(), getInputs()),
                                          {"outputs", getOutputGradients(), getOutputs()},
@@ -244,32 +263,26 @@ LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
       if (!isa<PlacementAttr, UnitAttr>(gradient))
         return emitOpError("expects gradients of ") << what << " to be placements or unit, but got " << gradient;
   }
+  if (!getWeightsAttr() ? getPutOff() || getNumKept() : !getBackwardAttr() || !getPutOff())
+    return emitOpError("expects weights, put_off and a backward together, but got ")
+           << getOperation()->getAttrDictionary();
   // After `convert-dist-to-exec` the bodies are functions on buffers, which check themselves.
   Operation *function = symbols.lookupNearestSymbolFrom(*this, getForwardAttr());
   if (function && !isa<BodyOp>(function) && isa<FunctionOpInterface>(function))
     return success();
-  auto forward = symbols.lookupNearestSymbolFrom<BodyOp>(*this, getForwardAttr());
-  if (!forward)
-    return emitOpError("expects forward body ") << getForwardAttr() << ", but got no such body";
   size_t arguments = getInputs().size() + getHomes().size();
-  size_t results = getOutputs().size() + getNumSaved();
-  if (forward.getNumArguments() != arguments || forward.getNumResults() != results)
-    return emitOpError("expects forward body with ")
-           << arguments << " arguments and " << results << " results, but got " << forward.getNumArguments() << " and "
-           << forward.getNumResults();
+  if (failed(verifyBody(*this, "forward", getForwardAttr(), arguments, getOutputs().size() + getNumSaved(), symbols)))
+    return failure();
   if (!getBackwardAttr())
     return success();
-  auto backward = symbols.lookupNearestSymbolFrom<BodyOp>(*this, getBackwardAttr());
-  if (!backward)
-    return emitOpError("expects backward body ") << getBackwardAttr() << ", but got no such body";
   auto numIn = [](ArrayAttr gradients) { return size_t(llvm::count_if(gradients, llvm::IsaPred<PlacementAttr>)); };
   arguments += numIn(getOutputGradients()) + getNumSaved();
-  results = numIn(getInputGradients()) + numIn(getGradients());
-  if (backward.getNumArguments() != arguments || backward.getNumResults() != results)
-    return emitOpError("expects backward body with ")
-           << arguments << " arguments and " << results << " results, but got " << backward.getNumArguments() << " and "
-           << backward.getNumResults();
-  return success();
+  size_t results = numIn(getInputGradients()) + getNumKept() + getTrainedBy(/*inWeights=*/false).size();
+  if (failed(verifyBody(*this, "backward", getBackwardAttr(), arguments, results, symbols)))
+    return failure();
+  return getWeightsAttr() ? verifyBody(*this, "weights", getWeightsAttr(), arguments + getNumKept(),
+                                       getTrainedBy(/*inWeights=*/true).size(), symbols)
+                          : success();
 }
 
 //===----------------------------------------------------------------------===//

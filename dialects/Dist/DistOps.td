@@ -162,10 +162,13 @@ def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer,
 def Dist_BodyOp : Dist_Op<"body", [FunctionOpInterface, IsolatedFromAbove, Symbol]> {
   let summary = "what every device of a stage executes for one layer type, strategy and direction";
   let description = [{
-    Local shapes, no encodings. Two forms, tied together by `dist.layer`:
+    Local shapes, no encodings. Three forms, tied together by `dist.layer`:
 
     forward: (inputs…, parameters…) → (outputs…, saved…)
-    backward: (output gradients…, inputs…, parameters…, saved…) → (input gradients…, parameter gradients…)
+    backward: (output gradients…, inputs…, parameters…, saved…) → (input gradients…, kept…, parameter gradients…)
+    weights: (output gradients…, inputs…, parameters…, saved…, kept…) → (parameter gradients…)
+
+    A layer has the third, and its backward keeps values for it, where `split-backward` has put off gradients of parameters.
 
     Only what has a gradient has one here, in order (`dist.layer` says which). Parameters of the forward body keep
     `graph.parameter`, `graph.init` and `graph.frozen`. Ops that read their global index
@@ -194,20 +197,23 @@ def Dist_ReturnOp : Dist_Op<"return", [Pure, Terminator, ReturnLike, HasParent<"
 }
 
 def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
-  let summary = "the two bodies of a layer type under one strategy, and where its values live";
+  let summary = "the bodies of a layer type under one strategy, and where its values live";
   let description = [{
     Callee of `graph.call` after `split-tensors`. Placements are of global tensors: `inputs`,
     `outputs` and `homes` (each parameter's home). `input_gradients`, `output_gradients` and `gradients` have
     an entry for each input, output and parameter: the placement of its gradient, a parameter's as the
     backward body leaves it, possibly partial; or `unit` where it has none (token ids, what is frozen). A
     redistribution between two layers is a `dist.layer` without parameters. `backward` is absent where no
-    gradient flows; the three lists are then empty.
+    gradient flows; the three lists are then empty. `weights`, where there is one, is the body that leaves the gradients of
+    the parameters `put_off`, in their order, which `backward` then does not; it reads `num_kept` values of that.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$forward,
                        OptionalAttr<FlatSymbolRefAttr>:$backward,
                        ArrayAttr:$inputs, ArrayAttr:$outputs, ArrayAttr:$input_gradients,
                        ArrayAttr:$output_gradients, ArrayAttr:$homes, ArrayAttr:$gradients,
-                       I64Attr:$num_saved);
+                       I64Attr:$num_saved,
+                       OptionalAttr<FlatSymbolRefAttr>:$weights, OptionalAttr<DenseI64ArrayAttr>:$put_off,
+                       DefaultValuedAttr<I64Attr, "0">:$num_kept);
   let assemblyFormat = "$sym_name attr-dict";
   let extraClassDeclaration = [{
     /// The placement of a gradient, or null where there is none.
@@ -216,6 +222,11 @@ def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUse
     PlacementAttr getGradient(unsigned parameter) { return getGradientIn(getGradients(), parameter); }
     /// Parameters that have a gradient here, in the order of the backward body's results.
     ::llvm::SmallVector<unsigned> getTrained();
+    /// Those of them whose gradients the weights body leaves, or else the backward body.
+    ::llvm::SmallVector<unsigned> getTrainedBy(bool inWeights);
+    bool isPutOff(unsigned parameter) {
+      return getPutOff() && ::llvm::is_contained(*getPutOff(), int64_t(parameter));
+    }
     static PlacementAttr getGradientIn(::mlir::ArrayAttr gradients, unsigned index) {
       return index < gradients.size() ? ::llvm::dyn_cast<PlacementAttr>(gradients[index]) : PlacementAttr();
     }
@@ -232,7 +243,7 @@ def Dist_StageOp : Dist_Op<"stage", [Symbol, IsolatedFromAbove, NoTerminator, Si
     The body is one micro-batch's forward as a straight list of `dist.input`, `dist.receive`,
     `graph.call`, `dist.send` and `dist.loss`; the backward is the same list in reverse (a send
     receives a gradient, a receive sends one). `order` names the forwards and backwards of
-    micro-batches, such as <F0, F1, B0, B1>; set by `schedule-microbatches`. Types are global,
+    micro-batches, such as <F0, F1, B0, B1>, and where layers have a weights body its runs, such as W0; set by `schedule-microbatches`. Types are global,
     with their placement.
 
     1F1B, 2 stages, 4 micro-batches (time to the right):

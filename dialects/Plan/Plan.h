@@ -30,6 +30,9 @@ inline constexpr llvm::StringLiteral kStageAttrName = "plan.stage";
 /// Where a stage has several parts, on each `graph.call`, and in a `dist.stage` on what it sends, receives and adds to
 /// the loss, too: which of them it belongs to; left out in the first.
 inline constexpr llvm::StringLiteral kChunkAttrName = "plan.chunk";
+/// On a `graph.call` of a plan that says so: whether gradients of weights have a backward of their own; left out the
+/// compiler chooses.
+inline constexpr llvm::StringLiteral kSplitBackwardAttrName = "plan.split_backward";
 /// On a `graph.layer` of which a plan recomputes values: the names that its bits stand for; and on ops: their bit.
 inline constexpr llvm::StringLiteral kValuesAttrName = "plan.values";
 inline constexpr llvm::StringLiteral kValueAttrName = "plan.value";

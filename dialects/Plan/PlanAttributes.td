@@ -8,7 +8,7 @@ include "mlir/IR/EnumAttr.td"
 
 def Plan_Schedule : I32EnumAttr<"Schedule", "the order of a pipeline's micro-batches", [
     I32EnumAttrCase<"GPipe", 0, "gpipe">, I32EnumAttrCase<"OneFOneB", 1, "1f1b">,
-    I32EnumAttrCase<"Interleaved", 2, "interleaved">]> {
+    I32EnumAttrCase<"Interleaved", 2, "interleaved">, I32EnumAttrCase<"ZeroBubble", 3, "zb-h1">, I32EnumAttrCase<"ZeroBubbleV", 4, "zb-v">]> {
   let cppNamespace = "::galvatron::plan";
   let genSpecializedAttr = 0;
 }
@@ -54,7 +54,7 @@ def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
     from the layers' strategies (dialects/Plan/Ranks.h); without it they ascend: 8 is 2×2×2, 6 is 2×3.
 
     `virtual_stages` above 1 is how many parts of the model a stage has (schedule "interleaved": of `stages` stages
-    number s has the parts s, stages + s, 2·stages + s …).
+    number s has the parts s, stages + s, 2·stages + s …; "zb-v": two, s and 2·stages - 1 - s).
 
     Example: `#plan.pipeline<stages = 2, devices = 2, micro_batches = 4, schedule = "1f1b">`,
     `#plan.pipeline<stages = 2, devices = 1, micro_batches = 4, schedule = "interleaved", virtual_stages = 3>`,

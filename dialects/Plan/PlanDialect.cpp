@@ -15,7 +15,7 @@ static mlir::FailureOr<galvatron::plan::Schedule> parseSchedule(mlir::AsmParser 
     return mlir::failure();
   if (std::optional<galvatron::plan::Schedule> schedule = galvatron::plan::symbolizeSchedule(name))
     return *schedule;
-  return parser.emitError(loc) << "expects schedule gpipe, 1f1b or interleaved, but got '" << name << "'";
+  return parser.emitError(loc) << "expects schedule gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '" << name << "'";
 }
 
 #define GET_ATTRDEF_CLASSES
@@ -145,8 +145,12 @@ LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     if (count < 1)
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
   bool isInterleaved = schedule == Schedule::Interleaved;
-  if (isInterleaved ? virtualStages < 2 : virtualStages != 1)
-    return emitError() << "expects 'virtual_stages' to be " << (isInterleaved ? "at least 2" : "1")
+  int64_t parts = schedule == Schedule::ZeroBubbleV ? 2 : 1;
+  if (isInterleaved ? virtualStages < 2 : virtualStages != parts)
+    return emitError() << "expects 'virtual_stages' to be "
+                       << (isInterleaved ? "at least 2"
+                           : parts == 2  ? "2"
+                                         : "1")
                        << " under schedule " << stringifySchedule(schedule) << ", but got " << virtualStages;
   if (!mesh)
     return success();

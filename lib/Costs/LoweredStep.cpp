@@ -130,9 +130,16 @@ void StageReader::readBuffers() {
 //===----------------------------------------------------------------------===//
 
 static search::EntryKind kindOf(Compute::Kind kind) {
-  return kind == Compute::Kind::Forward    ? search::EntryKind::Forward
-         : kind == Compute::Kind::Backward ? search::EntryKind::Backward
-                                           : search::EntryKind::Total;
+  switch (kind) {
+  case Compute::Kind::Forward:
+    return search::EntryKind::Forward;
+  case Compute::Kind::Backward:
+  case Compute::Kind::Weights:
+    return search::EntryKind::Backward;
+  case Compute::Kind::Total:
+    return search::EntryKind::Total;
+  }
+  llvm_unreachable("a kind of body");
 }
 
 void StageReader::describe(search::StepEntry &read, const Compute &compute, const TimetableEntry &entry) {

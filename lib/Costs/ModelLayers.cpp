@@ -173,6 +173,10 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
     if (strategy.values)
       tagRecomputableValues(layerOf(call));
     call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(layer.stage));
+    if (layer.splitBackward)
+      call->setAttr(plan::kSplitBackwardAttrName, builder.getBoolAttr(*layer.splitBackward));
+    else
+      call->removeAttr(plan::kSplitBackwardAttrName);
     call->setAttr(plan::kStrategyAttrName, getStrategyAttr(context, strategy, layer.dp));
   }
 }
@@ -260,6 +264,8 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {
       plan.recomputableValues[layer.layerType] = layer.recomputableValues;
     plan.layers.push_back(readLayer(layer, strategy, stage.getInt()));
     plan.layers.back().chunk = int(plan::getChunk(call));
+    if (auto split = call->getAttrOfType<BoolAttr>(plan::kSplitBackwardAttrName))
+      plan.layers.back().splitBackward = split.getValue();
   }
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);
   if (plan::Mesh order(mesh.begin(), mesh.end()); order != plan.rankMesh())

@@ -27,6 +27,8 @@ std::string galvatron::describeStage(const search::Plan &plan, int stage) {
       text += " in part " + std::to_string(parts[index]);
     for (const std::string &name : layer.recomputeValues)
       text += " " + name;
+    if (layer.splitBackward)
+      text += *layer.splitBackward ? " split" : " whole";
   }
   return text;
 }

@@ -142,6 +142,8 @@ void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOpt
   passes.addPass(createPartitionStagesPass());
   // Only the order of micro-batches: entries are expanded where memory is planned.
   passes.addPass(createScheduleMicrobatchesPass());
+  // Bodies are final by now, and it is known which calls end in the loss.
+  passes.addPass(createSplitBackwardPass());
   passes.addPass(createVerifyStagePass());
 }
 

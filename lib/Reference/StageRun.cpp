@@ -22,6 +22,8 @@ StageRun::StageRun(const Timetable &table, ModuleOp bodies, const Machine &machi
     layers[layer.getForward()] = layer;
     if (layer.getBackward())
       layers[*layer.getBackward()] = layer;
+    if (layer.getWeights())
+      layers[*layer.getWeights()] = layer;
   }
   for (auto [index, buffer] : llvm::enumerate(table.buffers))
     if (!buffer.persistent && buffer.first >= 0) {
@@ -297,10 +299,10 @@ StageRun::Places StageRun::placesOf(const Compute &compute, dist::BodyOp body) {
   auto groups = layer ? layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName) : ArrayAttr();
   if (!groups || compute.kind == Compute::Kind::Total)
     return places;
-  bool isForward = compute.kind == Compute::Kind::Forward;
-  size_t firstParameter =
-      isForward ? layer.getInputs().size() : compute.reads.size() - layer.getNumSaved() - layer.getHomes().size();
-  auto trained = layer.getTrained();
+  bool isForward = compute.kind == Compute::Kind::Forward, isWeights = compute.kind == Compute::Kind::Weights;
+  size_t after = layer.getNumSaved() + layer.getHomes().size() + (isWeights ? layer.getNumKept() : 0);
+  size_t firstParameter = isForward ? layer.getInputs().size() : compute.reads.size() - after;
+  auto trained = layer.getTrainedBy(isWeights);
   size_t firstGradient = compute.writes.size() - compute.adds.size();
   Operation *terminator = body.getBody().front().getTerminator();
   for (auto group : groups.getAsRange<DenseI64ArrayAttr>()) {

@@ -14,6 +14,7 @@ struct Content {
     Nothing,   // what an earlier step left, or a scratch
     Value,     // `what`: the value
     Saved,     // `what`: the call that saved it, `index`: which
+    Kept,      // `what`: the call whose backward keeps it for its weights, `index`: which
     Parameter, // `index` of the stage's parameters
     Copy,
     FirstMoment,

@@ -1,6 +1,6 @@
 // The proof of one stage's timetable, entry by entry: the state that these files share: VerifyTimetableProgram.cpp
-// (what the program says), VerifyTimetableEntries.cpp (what entries read and write), VerifyTimetableSums.cpp (gradients of
-// parameters, the loss, sums over the batch), VerifyTimetableShards.cpp (states that ranks share),
+// (what the program says), VerifyTimetableEntries.cpp (what entries read and write), VerifyTimetableSums.cpp (gradients
+// of parameters, the loss, sums over the batch), VerifyTimetableShards.cpp (states that ranks share),
 // VerifyTimetableWords.cpp (their names). Internal to lib/Schedule. It must not use TimetableBuilder.h: what it expects
 // follows from the program alone.
 #ifndef GALVATRON_SCHEDULE_STAGEPROVER_H
@@ -88,11 +88,19 @@ private:
   struct Call {
     graph::CallOp op;
     dist::LayerOp layer;
-    exec::FunctionOp forward, backward;
-    std::vector<int> parameters;               // indices into Timetable::parameters
-    std::vector<unsigned> trained;             // indices of those that leave a gradient
-    std::vector<const void *> uses;            // by which that is known, one for each of those
-    std::vector<bool> ranForward, ranBackward; // by micro-batch
+    exec::FunctionOp forward, backward, weights;    // weights: null where backward leaves all gradients
+    std::vector<int> parameters;                    // indices into Timetable::parameters
+    std::vector<unsigned> trained;                  // indices of those that leave a gradient
+    std::vector<const void *> uses;                 // by which that is known, one for each of those
+    std::map<Compute::Kind, std::vector<bool>> ran; // by body and micro-batch
+    /// Indices into `trained` of those whose gradient a body leaves.
+    llvm::SmallVector<size_t> trainedBy(bool inWeights) {
+      llvm::SmallVector<size_t> indices;
+      for (auto [number, index] : llvm::enumerate(trained))
+        if (layer.isPutOff(index) == inWeights)
+          indices.push_back(number);
+      return indices;
+    }
   };
 
   /// What is added up in one place.
@@ -125,8 +133,9 @@ private:
   mlir::LogicalResult collectParameter(Call &call, size_t index, llvm::StringRef name);
   /// What a body reads or writes as one lies together.
   mlir::LogicalResult checkAdjacent(Call &call);
-  /// The same of the gradients that a backward leaves, wherever it does: one each for `Call::trained`.
-  mlir::LogicalResult checkAdjacentGradients(const Call &call, llvm::ArrayRef<BufferReference> gradients);
+  /// The same of the gradients that a body leaves, wherever it does: one each for `trained`, indices of parameters.
+  mlir::LogicalResult checkAdjacentGradients(const Call &call, llvm::ArrayRef<unsigned> trained,
+                                             llvm::ArrayRef<BufferReference> gradients);
   mlir::LogicalResult layOutState();
   mlir::LogicalResult layOut(int buffer, int64_t bytes, const Content &content);
   /// The data of the step, in the order of their ops.
@@ -146,9 +155,15 @@ private:
   mlir::LogicalResult visit(const Wait &wait);
 
   /// The call that a body's entry runs for its micro-batch, and notes that it has run; null after an error.
-  Call *findCall(const Compute &compute, bool isForward);
+  Call *findCall(const Compute &compute);
   mlir::LogicalResult runForward(const Compute &compute, Call &call);
   mlir::LogicalResult runBackward(const Compute &compute, Call &call);
+  mlir::LogicalResult runWeights(const Compute &compute, Call &call);
+  /// What a body other than forward reads: gradients of outputs, inputs, parameters, saved values, then `numKept`
+  /// values of the backward before.
+  mlir::LogicalResult readBackward(const Compute &compute, Call &call, exec::FunctionOp function, size_t numKept);
+  /// The gradients of parameters that it leaves, its last results.
+  mlir::LogicalResult writeGradients(const Compute &compute, Call &call, exec::FunctionOp function, bool inWeights);
   mlir::LogicalResult runTotal(const Compute &compute);
   /// That an entry gives a body as many buffers as it has arguments, and writes nothing over what it reads.
   mlir::LogicalResult checkArguments(const Compute &compute, exec::FunctionOp function, size_t reads);
@@ -173,7 +188,7 @@ private:
   //===--- Sums (VerifyTimetableSums.cpp) --------------------------------===//
 
   mlir::LogicalResult addParameterGradient(BufferReference reference, int64_t bytes, Call &call, size_t trained,
-                                           bool adds);
+                                           bool adds, bool canWrite);
   mlir::LogicalResult addLoss(const Accumulate &accumulate, Bytes bytes, mlir::Value value);
   mlir::LogicalResult addTotal(Bytes bytes, const Content &part);
   mlir::LogicalResult addGradients(Bytes bytes, const Sum &addend);

@@ -90,21 +90,56 @@ BufferReference TimetableBuilder::parameterReference(Call &call, unsigned index)
   return {buffer, parameter.bucketOffset * (isCopy ? 2 : 4)};
 }
 
-/// Saved values of one layer and micro-batch live and die together: one buffer, each value on a cache line.
-std::vector<BufferReference> TimetableBuilder::savedReferences(Call &call, int64_t microBatch) {
-  std::vector<BufferReference> references;
+namespace {
+/// Values of one layer and micro-batch that live and die together: one buffer, each value on a cache line.
+struct SavedTogether {
+  std::vector<size_t> values; // in the order of their offsets
   int64_t bytes = 0;
-  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(call.layer.getNumSaved())) {
-    references.push_back({-1, bytes});
+  BufferReference add(Type type, size_t value) {
+    BufferReference reference = {-1, bytes};
+    values.push_back(value);
     bytes += llvm::alignTo(bytesOf(type), exec::kBufferAlignment);
+    return reference;
   }
+};
+} // namespace
+
+std::vector<BufferReference> TimetableBuilder::savedReferences(Call &call, int64_t microBatch) {
+  SavedTogether saved, savedForWeights;
+  std::vector<BufferReference> references;
+  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(call.layer.getNumSaved())) {
+    size_t number = references.size();
+    bool isForWeights = call.weights && !call.weights.getBody().getArgument(call.firstSaved() + number).use_empty();
+    references.push_back((isForWeights ? savedForWeights : saved).add(type, number));
+  }
+  auto addBuffer = [&](StringRef what, PerMicroBatch &known, const SavedTogether &together) {
+    if (together.values.empty())
+      return;
+    auto [place, isNew] = known.try_emplace({call.op.getOperation(), microBatch}, -1);
+    if (isNew)
+      place->second = this->addBuffer(label(what, call.op.getPath(), microBatch), together.bytes);
+    for (size_t value : together.values)
+      references[value].buffer = place->second;
+  };
+  addBuffer("saved by", places.saved, saved);
+  addBuffer("saved for weights by", places.savedForWeights, savedForWeights);
+  return references;
+}
+
+std::vector<BufferReference> TimetableBuilder::keptReferences(Call &call, int64_t microBatch) {
+  std::vector<BufferReference> references;
+  SavedTogether kept;
+  if (call.weights)
+    for (Type type :
+         call.weights.getArgumentTypes().drop_back(1 + call.trainedInWeights.size()).take_back(call.layer.getNumKept()))
+      references.push_back(kept.add(type, references.size()));
   if (references.empty())
     return references;
-  auto [known, isNew] = places.saved.try_emplace({call.op.getOperation(), microBatch}, -1);
+  auto [place, isNew] = places.kept.try_emplace({call.op.getOperation(), microBatch}, -1);
   if (isNew)
-    known->second = addBuffer(label("saved by", call.op.getPath(), microBatch), bytes);
+    place->second = addBuffer(label("kept by", call.op.getPath(), microBatch), kept.bytes);
   for (BufferReference &reference : references)
-    reference.buffer = known->second;
+    reference.buffer = place->second;
   return references;
 }
 
@@ -134,7 +169,7 @@ static void addWrite(Compute &compute, BufferReference reference, Type type) {
 
 void TimetableBuilder::callForward(Call &call, int64_t microBatch, const Use &next) {
   graph::CallOp op = call.op;
-  gatherFor({&call, /*isBackward=*/false}, next, microBatch);
+  gatherFor({&call, dist::Computation::Forward}, next, microBatch);
   Compute compute{.kind = Compute::Kind::Forward, .function = call.forward.getSymName().str()};
   compute.scratch = addScratch(call.forward);
   for (Value input : op.getInputs())
@@ -161,11 +196,33 @@ FailureOr<std::vector<BufferReference>> TimetableBuilder::outputGradients(Call &
   return references;
 }
 
+void TimetableBuilder::addForwardReads(Compute &compute, Call &call, exec::FunctionOp function, int64_t microBatch) {
+  Block &block = function.getBody().front();
+  auto isNextRead = [&] { return !block.getArgument(compute.reads.size()).use_empty(); };
+  auto addIfRead = [&](BufferReference reference) {
+    compute.reads.push_back(isNextRead() ? reference : BufferReference{});
+  };
+  for (Value input : call.op.getInputs())
+    addIfRead(inputReference(input, microBatch));
+  for (unsigned parameter = 0; parameter < call.parameters.size(); ++parameter)
+    compute.reads.push_back(isNextRead() ? parameterReference(call, parameter) : BufferReference{});
+  llvm::for_each(savedReferences(call, microBatch), addIfRead);
+}
+
+void TimetableBuilder::addParameterGradients(Compute &compute, Call &call, ArrayRef<unsigned> trained,
+                                             int64_t microBatch) {
+  for (unsigned index : trained) {
+    int parameter = call.parameters[index];
+    addWrite(compute, gradientReference(parameter, microBatch),
+             MemRefType::get(table.parameters[parameter].count, Float32Type::get(module.getContext())));
+  }
+}
+
 LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch, const Use &next) {
   graph::CallOp op = call.op;
   if (!call.backward)
     return success();
-  gatherFor({&call, /*isBackward=*/true}, next, microBatch);
+  gatherFor({&call, dist::Computation::Backward}, next, microBatch);
   Compute compute{.kind = Compute::Kind::Backward, .function = call.backward.getSymName().str()};
   compute.scratch = addScratch(call.backward);
   // A value read by several layers: the first contribution is written, later ones added.
@@ -181,33 +238,41 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch, con
       additions.push_back({input, buffer, known->second});
     inputGradients.push_back({{buffer, 0}, localType(input)});
   }
-  compute.adds = addOrWrite(call, microBatch);
+  compute.adds = addOrWrite(call, dist::Computation::Backward, microBatch);
   FailureOr<std::vector<BufferReference>> outputs = outputGradients(call, microBatch);
   if (failed(outputs))
     return failure();
   compute.reads = std::move(*outputs);
-  // What the body does not read is not kept alive for it.
-  Block &block = call.backward.getBody().front();
-  auto isNextRead = [&] { return !block.getArgument(compute.reads.size()).use_empty(); };
-  auto addIfRead = [&](BufferReference reference) {
-    compute.reads.push_back(isNextRead() ? reference : BufferReference{});
-  };
-  for (Value input : op.getInputs())
-    addIfRead(inputReference(input, microBatch));
-  for (unsigned parameter = 0; parameter < call.parameters.size(); ++parameter)
-    compute.reads.push_back(isNextRead() ? parameterReference(call, parameter) : BufferReference{});
-  llvm::for_each(savedReferences(call, microBatch), addIfRead);
+  addForwardReads(compute, call, call.backward, microBatch);
   for (auto [gradient, type] : inputGradients)
     addWrite(compute, gradient, type);
-  for (unsigned trained : call.trained) {
-    int parameter = call.parameters[trained];
-    addWrite(compute, gradientReference(parameter, microBatch),
-             MemRefType::get(table.parameters[parameter].count, Float32Type::get(module.getContext())));
-  }
+  llvm::append_range(compute.writes, keptReferences(call, microBatch));
+  addParameterGradients(compute, call, call.trainedInBackward, microBatch);
   addEntry(std::move(compute), label("backward", op.getPath(), microBatch), microBatch, call.layerIndex);
   forgetGathered(next);
   for (auto [value, addend, sum] : additions)
     accumulate(label("sum gradient into", op.getPath(), microBatch), value, addend, sum, microBatch, call.layerIndex);
+  return success();
+}
+
+LogicalResult TimetableBuilder::callWeights(Call &call, int64_t microBatch, const Use &next) {
+  if (!call.weights)
+    return success();
+  gatherFor({&call, dist::Computation::Weight}, next, microBatch);
+  Compute compute{.kind = Compute::Kind::Weights, .function = call.weights.getSymName().str()};
+  compute.scratch = addScratch(call.weights);
+  compute.adds = addOrWrite(call, dist::Computation::Weight, microBatch);
+  FailureOr<std::vector<BufferReference>> outputs = outputGradients(call, microBatch);
+  if (failed(outputs))
+    return failure();
+  Block &block = call.weights.getBody().front();
+  for (BufferReference gradient : *outputs)
+    compute.reads.push_back(block.getArgument(compute.reads.size()).use_empty() ? BufferReference{} : gradient);
+  addForwardReads(compute, call, call.weights, microBatch);
+  llvm::append_range(compute.reads, keptReferences(call, microBatch));
+  addParameterGradients(compute, call, call.trainedInWeights, microBatch);
+  addEntry(std::move(compute), label("backward weights", call.op.getPath(), microBatch), microBatch, call.layerIndex);
+  forgetGathered(next);
   return success();
 }
 
@@ -241,7 +306,7 @@ void TimetableBuilder::zeroUnwritten() {
   // The first backward of a step writes a gradient, unless there is none.
   for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
     if (const StageParameter &held = table.parameters[parameter];
-        held.trained && held.bucket < 0 && !gradients.completedBy[parameter])
+        held.trained && held.bucket < 0 && !gradients.completedBy[parameter].call)
       zeroGradient(parameter, /*microBatch=*/-1);
   zeroUnwrittenBuckets();
 }
@@ -339,16 +404,33 @@ LogicalResult TimetableBuilder::backward(size_t index, bool isLast) {
       receiveEarly(index + 1);
     if (failed(callBackward(contents.calls[call], microBatch, useAfter(index, call))))
       return failure();
-    startReductions(contents.calls[call], microBatch);
+    startReductions(contents.calls[call], computation, microBatch);
     if (isLast && !sendsGradients)
-      startReductions(contents.calls[call], /*microBatch=*/-1);
+      startReductions(contents.calls[call], computation, /*microBatch=*/-1);
   }
   // Earlier stages wait for the last gradient: what would slow it down waits, and runs while they do theirs.
   if (isLast && sendsGradients)
     for (Operation *op : llvm::reverse(part))
       if (auto call = dyn_cast<graph::CallOp>(op))
-        startReductions(contents.calls[call], /*microBatch=*/-1);
+        startReductions(contents.calls[call], computation, /*microBatch=*/-1);
   lastBackward[chunk] = microBatch;
+  return success();
+}
+
+LogicalResult TimetableBuilder::weights(size_t index, bool isLast) {
+  auto [computation, chunk, microBatch] = order[index];
+  for (Operation *op : llvm::reverse(partOf(index))) {
+    auto call = dyn_cast<graph::CallOp>(op);
+    if (!call)
+      continue;
+    if (op == early.beforeWeights[chunk])
+      receiveEarly(index + 1);
+    if (failed(callWeights(contents.calls[call], microBatch, useAfter(index, call))))
+      return failure();
+    startReductions(contents.calls[call], computation, microBatch);
+    if (isLast)
+      startReductions(contents.calls[call], computation, /*microBatch=*/-1);
+  }
   return success();
 }
 
@@ -358,18 +440,30 @@ FailureOr<Timetable> TimetableBuilder::run() {
   if (failed(readOrder()) || failed(collect()))
     return failure();
   collectBuckets();
+  collectArrivals();
   collectEarly();
   for (auto total : stage.getBody().front().getOps<graph::TotalOp>())
     if (failed(addTotal(total)))
       return failure();
   begin();
-  std::vector<int64_t> backwards(parts.size()); // that are to come
+  std::map<std::pair<dist::Computation, int64_t>, int64_t> left; // instructions to come, by chunk
   for (const dist::Instruction &instruction : order)
-    backwards[instruction.chunk] += instruction.computation == dist::Computation::Backward;
+    ++left[{instruction.computation, instruction.chunk}];
   for (size_t index = 0; index < order.size(); ++index) {
-    if (order[index].computation == dist::Computation::Forward)
+    bool isLast = --left[{order[index].computation, order[index].chunk}] == 0;
+    LogicalResult expanded = success();
+    switch (order[index].computation) {
+    case dist::Computation::Forward:
       forward(index);
-    else if (failed(backward(index, /*isLast=*/--backwards[order[index].chunk] == 0)))
+      break;
+    case dist::Computation::Backward:
+      expanded = backward(index, isLast);
+      break;
+    case dist::Computation::Weight:
+      expanded = weights(index, isLast);
+      break;
+    }
+    if (failed(expanded))
       return failure();
   }
   finish();
@@ -382,6 +476,7 @@ FailureOr<Timetable> TimetableBuilder::runEvaluation(const Timetable &training) 
   if (failed(readOrder()) || failed(collect()))
     return failure();
   keepForwards();
+  collectArrivals();
   early.instructions.assign(order.size(), false);
   early.beforeForward.assign(parts.size(), nullptr);
   table.groups = training.groups; // as bodies name them

@@ -28,10 +28,19 @@ struct Call {
   graph::CallOp op;
   dist::LayerOp layer;
   exec::FunctionOp forward, backward; // backward: null where nothing is differentiated
+  exec::FunctionOp weights;           // null where the backward leaves all gradients
   int64_t layerIndex = -1;            // of the whole model's layers; -1: a redistribution
   llvm::SmallVector<int> parameters;  // indices into Timetable::parameters
-  /// Indices of those that have a gradient here.
-  llvm::SmallVector<unsigned> trained;
+  /// Indices of those that have a gradient here, of those whose gradient the backward leaves, and the weights.
+  llvm::SmallVector<unsigned> trained, trainedInBackward, trainedInWeights;
+  exec::FunctionOp functionOf(dist::Computation computation) {
+    return computation == dist::Computation::Forward    ? forward
+           : computation == dist::Computation::Backward ? backward
+                                                        : weights;
+  }
+  /// Where arguments stand in functions other than forward: of parameters the first, then saved values, kept ones.
+  size_t firstParameter();
+  size_t firstSaved() { return firstParameter() + parameters.size(); }
   /// The type in which the layer reads a parameter.
   mlir::ShapedType parameterType(unsigned index) {
     return llvm::cast<mlir::ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + index]);
@@ -43,7 +52,14 @@ struct Call {
 /// A body of a call.
 struct Use {
   Call *call = nullptr; // null: the step is over
-  bool isBackward = false;
+  dist::Computation computation = dist::Computation::Forward;
+};
+
+/// The body after which gradients are complete: a call, and which of its bodies. Null: none in this stage leaves any.
+struct Completion {
+  mlir::Operation *call = nullptr;
+  dist::Computation computation = dist::Computation::Backward;
+  auto operator<=>(const Completion &) const = default;
 };
 
 class TimetableBuilder {
@@ -68,7 +84,7 @@ private:
   mlir::LogicalResult addParameters(Call &call);
   /// What all stages' calls say of the parameters: who holds them, whether they are trained.
   mlir::LogicalResult collectHolders();
-  /// Which call is the last of a backward to add to the gradient of each parameter.
+  /// Which body is the last of a step to add to the gradient of each parameter.
   void collectCompletions();
   mlir::FailureOr<std::vector<std::pair<unsigned, unsigned>>> collectAdjacent();
   mlir::LogicalResult addParameterBuffers();
@@ -89,8 +105,10 @@ private:
   int valueBuffer(mlir::Value value, int64_t microBatch);
   BufferReference inputReference(mlir::Value value, int64_t microBatch);
   BufferReference parameterReference(Call &call, unsigned index);
-  /// Where the values lie that a call saves for its backward.
+  /// Where the values lie that a call saves for its backward, or that its backward keeps for its weights. Those that
+  /// the weights read live longer and lie apart.
   std::vector<BufferReference> savedReferences(Call &call, int64_t microBatch);
+  std::vector<BufferReference> keptReferences(Call &call, int64_t microBatch);
   BufferReference addScratch(exec::FunctionOp function);
 
   //===--- Calls ---------------------------------------------------------===//
@@ -106,11 +124,17 @@ private:
   void forward(size_t index);
   /// `isLast`: gradients of parameters are complete afterwards.
   mlir::LogicalResult backward(size_t index, bool isLast);
+  /// Gradients of weights that the backward has put off.
+  mlir::LogicalResult weights(size_t index, bool isLast);
   /// The backward of a forward's op other than a call.
   mlir::LogicalResult backwardOp(mlir::Operation &op, int64_t microBatch);
   /// `next`: what runs after it.
   void callForward(Call &call, int64_t microBatch, const Use &next);
   mlir::LogicalResult callBackward(Call &call, int64_t microBatch, const Use &next);
+  mlir::LogicalResult callWeights(Call &call, int64_t microBatch, const Use &next);
+  /// Appends what both read after gradients of outputs; what the body does not read is not kept alive for it.
+  void addForwardReads(Compute &compute, Call &call, exec::FunctionOp function, int64_t microBatch);
+  void addParameterGradients(Compute &compute, Call &call, llvm::ArrayRef<unsigned> trained, int64_t microBatch);
   /// The gradients that a call's backward takes, in order.
   mlir::FailureOr<std::vector<BufferReference>> outputGradients(Call &call, int64_t microBatch);
   /// sum += addend, of gradients of `value`.
@@ -120,10 +144,13 @@ private:
 
   /// Which instructions find their values sent before the instruction before ends, in unit times.
   void collectEarly();
+  /// In which order other stages send what this one receives.
+  void collectArrivals();
   /// Starts the receives of instruction `next`, if they are to be started early.
   void receiveEarly(size_t next);
   void receiveActivation(dist::ReceiveOp receive, int64_t microBatch, bool isEarly);
   int receiveGradient(dist::SendOp send, int64_t microBatch, bool isEarly);
+  /// Values are received in the order they are sent, so those that are sent before come first, whatever reads them.
   void receive(std::string name, Receive receive, int64_t microBatch, bool isEarly);
   /// `op`: whose value it is.
   void send(mlir::Operation *op, BufferReference buffer, const Channel &channel, int64_t microBatch);
@@ -134,16 +161,19 @@ private:
 
   //===--- Gradients of parameters ---------------------------------------===//
 
-  /// For each parameter of a call with a gradient, whether its backward adds to the gradient or writes it, which is
-  /// then written. Zeroes first what can only be added to.
-  std::vector<bool> addOrWrite(Call &call, int64_t microBatch);
+  /// For each parameter of a call whose gradient a body leaves, whether that adds to the gradient or writes it, which
+  /// is then written. Zeroes first what can only be added to.
+  std::vector<bool> addOrWrite(Call &call, dist::Computation computation, int64_t microBatch);
   void zeroGradient(int parameter, int64_t microBatch);
   /// Where a backward of this micro-batch leaves a gradient.
   BufferReference gradientReference(int parameter, int64_t microBatch);
-  /// Which gradients each call's last backward completes, as buckets.
+  /// Which gradients each call's last body completes, as buckets.
   void collectBuckets();
-  /// `microBatch`: whose reductions; -1: the step's.
-  void startReductions(Call &call, int64_t microBatch);
+  /// After a body. `microBatch`: whose reductions; -1: the step's.
+  void startReductions(Call &call, dist::Computation computation, int64_t microBatch);
+  /// Before a reduction of a micro-batch: zeroes those of these parameters that nothing has written since the last, of
+  /// which some are in the backward and some in the weights. Whether there is something to reduce.
+  bool completeUnwritten(llvm::ArrayRef<int> parameters, int64_t microBatch);
   /// Ends those under way of a micro-batch, and where `ofStep` all others, too.
   void endReductions(bool ofStep);
   /// Ends whatever is still under way; then sums over stages.
@@ -170,7 +200,7 @@ private:
   /// Gathered values of level 3 that the next body does not read need not stay.
   void forgetGathered(const Use &next);
   /// The same as `startReductions` of buckets of states.
-  void scatterGradients(Call &call, int64_t microBatch);
+  void scatterGradients(const Completion &completion, int64_t microBatch);
 
   //===--- State ---------------------------------------------------------===//
 
@@ -202,7 +232,7 @@ private:
   /// Buffers of one micro-batch's values, by (value or op, micro-batch).
   using PerMicroBatch = std::map<std::pair<void *, int64_t>, int>;
   struct Places {
-    PerMicroBatch values, saved;
+    PerMicroBatch values, saved, savedForWeights, kept;
     PerMicroBatch gradients;         // of a value, summed over its readers
     PerMicroBatch receivedGradients; // by dist.send, before they are summed
   } places;
@@ -229,12 +259,20 @@ private:
     int64_t numHandles = 0;
   } pending;
 
+  /// What one other stage sends here, in its order, and how much of it is received or being received.
+  struct Arrivals {
+    using Value = std::tuple<Lane, int64_t, int64_t>; // tag, micro-batch
+    std::vector<Value> order;
+    size_t next = 0;
+  };
+  std::map<int64_t, Arrivals> arrivals; // by stage; set by `collectArrivals`
+
   /// When to receive; set by `collectEarly`.
   struct Early {
     std::vector<bool> instructions;
-    /// Calls before which a forward or backward of each part starts the receives of the next instruction; null: it does
-    /// not.
-    std::vector<mlir::Operation *> beforeForward, beforeBackward;
+    /// Calls before which a forward, backward or weights of each part starts the receives of the next instruction;
+    /// null: it does not.
+    std::vector<mlir::Operation *> beforeForward, beforeBackward, beforeWeights;
   } early;
 
   /// Gradients that lie together, are partial on the same axes and are complete together: reduced at once.
@@ -242,7 +280,7 @@ private:
     int buffer; // the first
     int64_t bytes = 0;
     std::vector<int64_t> axes;
-    mlir::Operation *completedBy = nullptr; // the call
+    Completion completedBy = {};
     bool reducesEveryMicroBatch = false;
     std::map<int, int64_t> offsets = {}; // of parameters, in bytes
     /// Reduced where they lie in this step, so that the next micro-batch's are left elsewhere: in this buffer, or -1.
@@ -251,9 +289,9 @@ private:
   };
   struct Gradients {
     std::vector<Bucket> buckets;
-    std::vector<int> bucketOf;                  // by parameter: index into `buckets`, or -1
-    std::vector<mlir::Operation *> completedBy; // by parameter: the last call that adds to it, or null
-    std::vector<bool> written;                  // by parameter: in this step, or since it was reduced
+    std::vector<int> bucketOf;           // by parameter: index into `buckets`, or -1
+    std::vector<Completion> completedBy; // by parameter: the last body that adds to it
+    std::vector<bool> written;           // by parameter: in this step, or since it was reduced
   } gradients;
 
   /// What is there whole, from its gather on.
@@ -264,7 +302,7 @@ private:
     bool isWaitedFor = false;
   };
   struct Shards {
-    std::vector<mlir::Operation *> completedBy;        // by bucket: the last call of a backward to add to its gradients
+    std::vector<Completion> completedBy;               // by bucket: the last body to add to its gradients
     std::map<std::pair<int, bool>, Gathered> gathered; // by bucket, whether as copies
     std::vector<int> whole;    // by bucket: buffer of its gradients before they are reduced, or -1
     std::vector<bool> reduced; // by bucket: in this step

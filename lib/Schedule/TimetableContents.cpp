@@ -11,15 +11,10 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Orders may say more than entries are made for yet.
 LogicalResult TimetableBuilder::readOrder() {
   if (!stage.getOrder())
     return stage.emitOpError("expects an order; run galvatron-schedule-microbatches first");
   order = stage.getOrder()->getInstructions();
-  for (const dist::Instruction &instruction : order)
-    if (instruction.computation == dist::Computation::Weight)
-      return stage.emitOpError("expects forwards and whole backwards, but got ")
-             << llvm::formatv("{0}", instruction).str() << "; zero-bubble schedules are not lowered yet";
   // Of several parts each is a list of its own; the stage has data and sums over the batch once.
   parts.resize(pipeline.getVirtualStages());
   for (Operation &op : stage.getBody().front()) {
@@ -122,6 +117,13 @@ void TimetableBuilder::noteExchanges(exec::FunctionOp body) {
     table.collectivesOf[body.getSymName()] = collectives;
 }
 
+size_t Call::firstParameter() {
+  size_t first = op.getInputs().size();
+  for (unsigned output = 0; output < op.getOutputs().size(); ++output)
+    first += bool(layer.getOutputGradient(output));
+  return first;
+}
+
 LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
   Call call;
   call.op = op;
@@ -133,12 +135,18 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
     return op.emitOpError("expects an exec.function named ") << call.layer.getForward();
   if (call.layer.getBackward())
     call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
+  if (call.layer.getWeights())
+    call.weights = symbols.lookup<exec::FunctionOp>(*call.layer.getWeights());
   if (auto index = op->getAttrOfType<IntegerAttr>(dist::kLayerIndexAttrName))
     call.layerIndex = index.getInt();
   noteExchanges(call.forward);
   if (call.backward)
     noteExchanges(call.backward);
+  if (call.weights)
+    noteExchanges(call.weights);
   call.trained = call.layer.getTrained();
+  call.trainedInBackward = call.layer.getTrainedBy(/*inWeights=*/false);
+  call.trainedInWeights = call.layer.getTrainedBy(/*inWeights=*/true);
   if (failed(addParameters(call)))
     return failure();
   contents.calls[op] = std::move(call);

@@ -100,13 +100,15 @@ void TimetableBuilder::zeroGradient(int parameter, int64_t microBatch) {
            "zero gradient of " + zeroed.names.front(), microBatch);
 }
 
-std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
+std::vector<bool> TimetableBuilder::addOrWrite(Call &call, dist::Computation computation, int64_t microBatch) {
+  ArrayRef<unsigned> trained =
+      computation == dist::Computation::Weight ? call.trainedInWeights : call.trainedInBackward;
   std::vector<bool> &written = gradients.written;
   written.resize(table.parameters.size());
   std::vector<bool> onlyAdds(call.parameters.size());
-  if (auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds))
+  if (auto only = call.functionOf(computation)->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds))
     for (int64_t gradient : only.asArrayRef())
-      onlyAdds[call.trained[gradient]] = true;
+      onlyAdds[trained[gradient]] = true;
   // One product writes the gradients of parameters that lie together: to all or to none.
   if (auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName))
     for (auto group : groups.getAsRange<DenseI64ArrayAttr>())
@@ -114,7 +116,7 @@ std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
         for (int64_t index : group.asArrayRef())
           onlyAdds[index] = true;
   std::vector<bool> adds;
-  for (unsigned index : call.trained) {
+  for (unsigned index : trained) {
     int parameter = call.parameters[index];
     bool isTwice = llvm::count(call.parameters, parameter) > 1;
     if ((onlyAdds[index] || isTwice) && !written[parameter]) {
@@ -123,7 +125,7 @@ std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
     }
     adds.push_back(written[parameter]);
   }
-  for (unsigned index : call.trained)
+  for (unsigned index : trained)
     written[call.parameters[index]] = true;
   return adds;
 }
@@ -133,18 +135,33 @@ std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
 //===--------------------------------------------------------------------===//
 
 void TimetableBuilder::collectCompletions() {
-  // Backward walks the calls in reverse: the first call that reads a parameter is the last to add to its gradient.
-  std::vector<Operation *> &completedBy = gradients.completedBy;
-  completedBy.assign(table.parameters.size(), nullptr);
-  for (auto op : stage.getBody().front().getOps<graph::CallOp>())
-    if (Call &call = contents.calls[op]; call.backward)
-      for (unsigned index : call.trained)
-        if (Operation *&last = completedBy[call.parameters[index]]; !last)
-          last = op;
+  using Kind = dist::Computation;
+  std::map<std::pair<Kind, int64_t>, int64_t> lastOf; // instruction of each kind and chunk
+  for (auto [index, instruction] : llvm::enumerate(order))
+    lastOf[{instruction.computation, instruction.chunk}] = index;
+  gradients.completedBy.assign(table.parameters.size(), {});
+  // An instruction walks calls in reverse: of those of one instruction the first is the last to add to a gradient.
+  std::vector<int64_t> latest(table.parameters.size(), -1);
+  for (auto op : stage.getBody().front().getOps<graph::CallOp>()) {
+    Call &call = contents.calls[op];
+    auto note = [&](ArrayRef<unsigned> trained, Kind computation) {
+      int64_t last = lastOf[{computation, plan::getChunk(op)}];
+      // What the backward leaves is reduced with what it has put off.
+      Completion completion = {op, call.weights ? Kind::Weight : computation};
+      for (unsigned index : trained)
+        if (int parameter = call.parameters[index]; last > latest[parameter]) {
+          latest[parameter] = last;
+          gradients.completedBy[parameter] = completion;
+        }
+    };
+    if (call.backward)
+      note(call.trainedInBackward, Kind::Backward);
+    note(call.trainedInWeights, Kind::Weight);
+  }
 }
 
 void TimetableBuilder::collectBuckets() {
-  std::vector<Operation *> &completedBy = gradients.completedBy;
+  std::vector<Completion> &completedBy = gradients.completedBy;
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
   llvm::erase_if(
       order, [&](unsigned index) { return !table.parameters[index].trained || table.parameters[index].bucket >= 0; });
@@ -157,7 +174,7 @@ void TimetableBuilder::collectBuckets() {
     const StageParameter &first = table.parameters[order[i]];
     Bucket bucket{.buffer = first.gradientBuffer, .axes = first.partialAxes, .completedBy = completedBy[order[i]]};
     bucket.reducesEveryMicroBatch = first.reducesEveryMicroBatch;
-    bool isReduced = bucket.completedBy && !bucket.axes.empty();
+    bool isReduced = bucket.completedBy.call && !bucket.axes.empty();
     for (; i < order.size(); ++i) {
       const StageParameter &next = table.parameters[order[i]];
       if (completedBy[order[i]] != bucket.completedBy || next.partialAxes != bucket.axes ||
@@ -182,17 +199,31 @@ BufferReference TimetableBuilder::gradientReference(int index, int64_t microBatc
     return {parameter.gradientBuffer, 0};
   Bucket &bucket = gradients.buckets[number];
   if (bucket.apart < 0) {
-    StringRef path = cast<graph::CallOp>(bucket.completedBy).getPath();
+    StringRef path = cast<graph::CallOp>(bucket.completedBy.call).getPath();
     bucket.apart = addBuffer(label("gradients of", path, microBatch), bucket.bytes);
   }
   return {bucket.apart, bucket.offsets.at(index)};
 }
 
-void TimetableBuilder::startReductions(Call &call, int64_t microBatch) {
+bool TimetableBuilder::completeUnwritten(ArrayRef<int> parameters, int64_t microBatch) {
+  auto isWritten = [&](int parameter) { return bool(gradients.written[parameter]); };
+  if (llvm::none_of(parameters, isWritten))
+    return false;
+  for (int parameter : parameters)
+    if (!isWritten(parameter))
+      zeroGradient(parameter, microBatch);
+  return true;
+}
+
+void TimetableBuilder::startReductions(Call &call, dist::Computation computation, int64_t microBatch) {
   bool ofStep = microBatch < 0;
-  scatterGradients(call, microBatch);
+  Completion completion = {call.op, computation};
+  scatterGradients(completion, microBatch);
   for (Bucket &bucket : gradients.buckets) {
-    if (bucket.completedBy != call.op.getOperation() || bucket.reducesEveryMicroBatch == ofStep)
+    if (bucket.completedBy != completion || bucket.reducesEveryMicroBatch == ofStep)
+      continue;
+    if (!ofStep &&
+        !completeUnwritten(llvm::map_to_vector(bucket.offsets, [](auto &entry) { return entry.first; }), microBatch))
       continue;
     if (!ofStep)
       endReductions(/*ofStep=*/false); // at most one more than is being computed

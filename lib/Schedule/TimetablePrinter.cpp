@@ -31,7 +31,7 @@ static void printOrders(ModuleOp module, llvm::raw_ostream &out) {
       std::optional<int64_t> end = times.endOf(stage.getIndex(), index);
       if (!end)
         break;
-      cells.resize(*end - UnitTimes::durationOf(instruction), ".");
+      cells.resize(*end - times.durationOf(instruction), ".");
       cells.resize(*end, wordOf(instruction));
       width = std::max(width, cells.back().size());
     }
@@ -90,9 +90,9 @@ static StringRef kindOf(const Action &action) {
       "", "zero", "one", "accumulate", "all_reduce", "reduce_scatter", "all_gather", "send", "receive", "wait"};
   static_assert(std::size(kKinds) == std::variant_size_v<Action>);
   if (auto *compute = std::get_if<Compute>(&action))
-    return compute->kind == Compute::Kind::Forward    ? "forward"
-           : compute->kind == Compute::Kind::Backward ? "backward"
-                                                      : "total";
+    return compute->kind == Compute::Kind::Forward ? "forward"
+           : compute->kind == Compute::Kind::Total ? "total"
+                                                   : "backward";
   if (auto *start = std::get_if<StartBackward>(&action); start && start->isScaled)
     return "loss_scale";
   return kKinds[action.index()];

@@ -25,20 +25,20 @@ using namespace galvatron;
 void TimetableBuilder::collectStateBuckets(ArrayRef<unsigned> order, ArrayRef<std::pair<unsigned, unsigned>> places) {
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);
   // One that stages share is cut alike in all of them, so only what lies beside it everywhere is in its bucket.
-  using Key = std::tuple<Operation *, int, std::vector<int64_t>, int64_t, bool, bool>;
+  using Key = std::tuple<Completion, int, std::vector<int64_t>, int64_t, bool, bool>;
   std::map<Key, int> known;
   for (unsigned index : order) {
     StageParameter &parameter = table.parameters[index];
     if (!parameter.zero || !parameter.trained)
       continue;
     bool isShared = parameter.stages.size() > 1;
-    Operation *completedBy = gradients.completedBy[index];
+    Completion completedBy = gradients.completedBy[index];
     auto [at, isNew] = known.try_emplace({completedBy, isShared ? int(places[index].first) : -1, parameter.partialAxes,
                                           parameter.zero, parameter.isReadAsF32, parameter.hasCopy},
                                          table.buckets.size());
     if (isNew) {
       StateBucket bucket;
-      bucket.path = isShared ? parameter.names.front() : cast<graph::CallOp>(completedBy).getPath().str();
+      bucket.path = isShared ? parameter.names.front() : cast<graph::CallOp>(completedBy.call).getPath().str();
       bucket.level = parameter.zero;
       bucket.reducesEveryMicroBatch = parameter.reducesEveryMicroBatch;
       bucket.axes = parameter.partialAxes;
@@ -108,14 +108,20 @@ BufferReference TimetableBuilder::wholeGradientReference(const StageParameter &p
 
 void TimetableBuilder::zeroUnwrittenBuckets() {
   for (auto [bucket, completedBy] : llvm::zip(table.buckets, shards.completedBy))
-    if (!completedBy)
+    if (!completedBy.call)
       addEntry(FillZero{{bucket.gradientBuffer, 0}, bucket.pieceElements() * 4}, "zero gradients of " + bucket.path);
 }
 
-void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch) {
+void TimetableBuilder::scatterGradients(const Completion &completion, int64_t microBatch) {
   bool ofStep = microBatch < 0;
   for (auto [index, bucket] : llvm::enumerate(table.buckets)) {
-    if (shards.completedBy[index] != call.op.getOperation() || bucket.reducesEveryMicroBatch == ofStep)
+    if (shards.completedBy[index] != completion || bucket.reducesEveryMicroBatch == ofStep)
+      continue;
+    SmallVector<int> parameters;
+    for (auto [number, parameter] : llvm::enumerate(table.parameters))
+      if (parameter.bucket == int(index))
+        parameters.push_back(number);
+    if (!ofStep && !completeUnwritten(parameters, microBatch))
       continue;
     if (!ofStep)
       endReductions(/*ofStep=*/false); // at most one more than is being computed
@@ -129,14 +135,13 @@ void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch) {
                0};
     int64_t handle = pending.numHandles++;
     addEntry(ReduceScatter{from, piece ? piece : sum, groupIndex({bucket.axes, {}}), bucket.pieceElements(), handle},
-             name, microBatch, call.layerIndex);
+             name, microBatch, contents.calls[completion.call].layerIndex);
     pending.reductions.push_back({{handle, from, name}, piece, sum, bucket.pieceElements(), bucket.path, microBatch});
     shards.reduced[index] = true;
     // The next micro-batch's are written, not added to these.
     shards.whole[index] = -1;
-    for (auto [number, parameter] : llvm::enumerate(table.parameters))
-      if (parameter.bucket == int(index))
-        gradients.written[number] = false;
+    for (int parameter : parameters)
+      gradients.written[parameter] = false;
   }
 }
 
@@ -145,30 +150,33 @@ void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch) {
 //===--------------------------------------------------------------------===//
 
 Use TimetableBuilder::useAfter(size_t index, graph::CallOp op) {
-  auto callsOf = [](const Part &part) {
-    SmallVector<graph::CallOp> calls;
-    for (Operation *each : part)
+  // In the order in which an instruction walks them; redistributions have nothing to gather.
+  auto usesOf = [&](size_t instruction) {
+    SmallVector<Use> uses;
+    for (Operation *each : partOf(instruction))
       if (auto call = dyn_cast<graph::CallOp>(each))
-        calls.push_back(call);
-    return calls;
+        uses.push_back({&contents.calls[call], order[instruction].computation});
+    if (order[instruction].computation != dist::Computation::Forward)
+      std::reverse(uses.begin(), uses.end());
+    return uses;
   };
-  SmallVector<graph::CallOp> calls = callsOf(partOf(index));
-  size_t place = llvm::find(calls, op) - calls.begin();
-  bool isBackward = order[index].computation == dist::Computation::Backward;
-  // Calls of redistributions have nothing to gather.
-  auto find = [&](auto &&range, bool backward) -> Use {
-    for (graph::CallOp next : range)
-      if (Call &call = contents.calls[next]; !call.parameters.empty())
-        return {&call, backward};
-    return {};
+  auto isNext = [&](const Use &use) {
+    return use.computation == dist::Computation::Weight ? !bucketsOf(use).empty() : !use.call->parameters.empty();
   };
-  ArrayRef<graph::CallOp> all = calls;
-  Use next = isBackward ? find(llvm::reverse(all.take_front(place)), true) : find(all.drop_front(place + 1), false);
-  if (next.call || index + 1 == order.size())
-    return next;
-  SmallVector<graph::CallOp> following = callsOf(partOf(index + 1));
-  return order[index + 1].computation == dist::Computation::Backward ? find(llvm::reverse(following), true)
-                                                                     : find(following, false);
+  SmallVector<Use> uses = usesOf(index);
+  auto own = llvm::find_if(uses, [&](const Use &use) { return use.call->op == op; });
+  for (Use &use : llvm::make_range(std::next(own), uses.end()))
+    if (isNext(use))
+      return use;
+  // Gradients of weights seldom read parameters: what comes after them is then gathered while they run.
+  for (size_t next = index + 1; next < order.size(); ++next) {
+    for (Use &use : usesOf(next))
+      if (isNext(use))
+        return use;
+    if (order[next].computation != dist::Computation::Weight)
+      break;
+  }
+  return {};
 }
 
 std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {
@@ -176,15 +184,12 @@ std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {
   if (!use.call)
     return keys;
   Call &call = *use.call;
-  size_t first = call.op.getInputs().size();
-  if (use.isBackward) {
-    if (!call.backward)
-      return keys;
-    for (unsigned output = 0; output < call.op.getOutputs().size(); ++output)
-      first += bool(call.layer.getOutputGradient(output));
-  }
+  exec::FunctionOp function = call.functionOf(use.computation);
+  if (!function)
+    return keys;
+  bool isForward = use.computation == dist::Computation::Forward;
   for (auto [index, parameter] : llvm::enumerate(call.parameters)) {
-    if (use.isBackward && call.backward.getBody().front().getArgument(first + index).use_empty())
+    if (!isForward && function.getBody().front().getArgument(call.firstParameter() + index).use_empty())
       continue;
     std::pair<int, bool> key = {table.parameters[parameter].bucket, call.readsCopy(index)};
     if (key.first >= 0 && !llvm::is_contained(keys, key))
@@ -212,7 +217,7 @@ void TimetableBuilder::startGather(std::pair<int, bool> key, std::string name, i
 
 void TimetableBuilder::gatherForStep() {
   for (auto op : stage.getBody().front().getOps<graph::CallOp>())
-    for (auto key : bucketsOf({&contents.calls[op], /*isBackward=*/false}))
+    for (auto key : bucketsOf({&contents.calls[op], dist::Computation::Forward}))
       if (const StateBucket &bucket = table.buckets[key.first]; bucket.level < 3 && !shards.gathered.contains(key))
         startGather(key, "gather parameters of " + bucket.path, /*microBatch=*/-1);
 }

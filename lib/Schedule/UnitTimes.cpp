@@ -27,6 +27,9 @@ UnitTimes::UnitTimes(ModuleOp module) {
     Stage &stage = stages[op.getIndex()];
     if (op.getOrder())
       stage.order = op.getOrder()->getInstructions();
+    isSplit |= llvm::any_of(stage.order, [](const dist::Instruction &instruction) {
+      return instruction.computation == dist::Computation::Weight;
+    });
   }
   collectParts(module);
   for (bool moved = true; moved;) {

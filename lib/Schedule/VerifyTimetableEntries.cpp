@@ -119,28 +119,30 @@ LogicalResult StageProver::readGradient(BufferReference reference, int64_t bytes
 // Bodies
 //===--------------------------------------------------------------------===//
 
-StageProver::Call *StageProver::findCall(const Compute &compute, bool isForward) {
+StageProver::Call *StageProver::findCall(const Compute &compute) {
+  bool isForward = compute.kind == Compute::Kind::Forward;
+  auto before = compute.kind == Compute::Kind::Weights ? Compute::Kind::Backward : Compute::Kind::Forward;
   auto found = callsOf.find(compute.function);
   Call *call = nullptr;
   if (found != callsOf.end() && microBatch() >= 0 && microBatch() < microBatches)
     for (size_t index : found->second) {
       Call &candidate = calls[index];
       StringRef path = candidate.op.getPath();
-      auto ran = isForward ? candidate.ranForward : candidate.ranBackward;
       auto named = candidate.op->getAttrOfType<IntegerAttr>(dist::kLayerIndexAttrName);
       bool isLayer = named ? named.getInt() == entry().layerIndex
                            : entry().layerIndex < 0 && StringRef(entry().name).contains(path);
-      bool isDue = !ran[microBatch()] && (isForward || candidate.ranForward[microBatch()]);
+      bool isDue = !candidate.ran[compute.kind][microBatch()] && (isForward || candidate.ran[before][microBatch()]);
       // The first in forward, the last in backward.
       if (isLayer && isDue && !(isForward && call))
         call = &candidate;
     }
   if (!call) {
-    (void)fail("expects every layer to run forward and then backward once a micro-batch, but not " + here() + ", as @" +
-               compute.function);
+    (void)fail("expects every layer to run forward and then backward" +
+               llvm::Twine(compute.kind == Compute::Kind::Weights ? " and then weights" : "") +
+               " once a micro-batch, but not " + here() + ", as @" + compute.function);
     return nullptr;
   }
-  (isForward ? call->ranForward : call->ranBackward)[microBatch()] = true;
+  call->ran[compute.kind][microBatch()] = true;
   return call;
 }
 
@@ -203,17 +205,20 @@ LogicalResult StageProver::runForward(const Compute &compute, Call &call) {
   return success();
 }
 
-LogicalResult StageProver::runBackward(const Compute &compute, Call &call) {
-  ArrayRef<Type> types = call.backward.getArgumentTypes();
+LogicalResult StageProver::readBackward(const Compute &compute, Call &call, exec::FunctionOp function, size_t numKept) {
+  ArrayRef<Type> types = function.getArgumentTypes();
   SmallVector<Value> outputs, inputs(call.op.getInputs());
   for (auto [index, output] : llvm::enumerate(call.op.getOutputs()))
     if (call.layer.getOutputGradient(index))
       outputs.push_back(output);
   size_t firstParameter = outputs.size() + inputs.size(), firstSaved = firstParameter + call.parameters.size(),
-         reads = firstSaved + call.layer.getNumSaved();
-  if (failed(checkArguments(compute, call.backward, reads)))
+         firstKept = firstSaved + call.layer.getNumSaved();
+  if (failed(checkArguments(compute, function, firstKept + numKept)))
     return failure();
-  Block &body = call.backward.getBody().front();
+  auto valueOf = [&](Content::Kind kind, size_t index) {
+    return Content{kind, call.op.getAsOpaquePointer(), microBatch(), int64_t(index)};
+  };
+  Block &body = function.getBody().front();
   for (auto [argument, reference] : llvm::enumerate(compute.reads)) {
     int64_t bytes = sizeOf(types[argument]);
     if (!reference) {
@@ -226,29 +231,56 @@ LogicalResult StageProver::runBackward(const Compute &compute, Call &call) {
                : argument < firstParameter ? readValue(reference, bytes, inputs[argument - outputs.size()])
                : argument < firstSaved
                    ? readParameter(reference, types[argument], call.parameters[argument - firstParameter])
-                   : read(reference, bytes,
-                          {Content::Kind::Saved, call.op.getAsOpaquePointer(), microBatch(),
-                           int64_t(argument - firstSaved)})))
+               : argument < firstKept ? read(reference, bytes, valueOf(Content::Kind::Saved, argument - firstSaved))
+                                      : read(reference, bytes, valueOf(Content::Kind::Kept, argument - firstKept))))
       return failure();
   }
-  if (failed(writeScratch(compute, call.backward)))
+  return writeScratch(compute, function);
+}
+
+LogicalResult StageProver::writeGradients(const Compute &compute, Call &call, exec::FunctionOp function,
+                                          bool inWeights) {
+  SmallVector<size_t> numbers = call.trainedBy(inWeights);
+  auto trained = llvm::map_to_vector(numbers, [&](size_t number) { return call.trained[number]; });
+  ArrayRef<BufferReference> gradients = ArrayRef(compute.writes).take_back(numbers.size());
+  if (failed(checkAdjacentGradients(call, trained, gradients)))
     return failure();
-  size_t argument = reads, number = 0;
+  auto only = function->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds);
+  ArrayRef<Type> types = function.getArgumentTypes().drop_back().take_back(numbers.size());
+  for (auto [place, number] : llvm::enumerate(numbers)) {
+    bool canWrite = !only || !llvm::is_contained(only.asArrayRef(), int64_t(place));
+    if (failed(
+            addParameterGradient(gradients[place], sizeOf(types[place]), call, number, compute.adds[place], canWrite)))
+      return failure();
+  }
+  return success();
+}
+
+LogicalResult StageProver::runBackward(const Compute &compute, Call &call) {
+  if (failed(readBackward(compute, call, call.backward, /*numKept=*/0)))
+    return failure();
+  ArrayRef<Type> types = call.backward.getArgumentTypes().drop_front(compute.reads.size());
+  size_t number = 0;
   for (OpOperand &operand : call.op->getOpOperands()) {
     if (!call.layer.getInputGradient(operand.getOperandNumber()))
       continue;
     Sum sum = {Sum::Kind::ValueGradient, operand.get().getAsOpaquePointer(), -1, microBatch()};
     sum.terms.insert({&operand, microBatch()});
-    if (failed(write(compute.writes[number++], sizeOf(types[argument++]), newSum(std::move(sum)))))
+    if (failed(write(compute.writes[number], sizeOf(types[number]), newSum(std::move(sum)))))
       return failure();
+    ++number;
   }
-  if (failed(checkAdjacentGradients(call, ArrayRef(compute.writes).drop_front(number))))
-    return failure();
-  for (size_t trained = 0; trained < call.trained.size(); ++trained)
-    if (failed(addParameterGradient(compute.writes[number++], sizeOf(types[argument++]), call, trained,
-                                    compute.adds[trained])))
+  for (int64_t kept = 0; kept < int64_t(call.layer.getNumKept()); ++kept, ++number)
+    if (failed(write(compute.writes[number], sizeOf(types[number]),
+                     {Content::Kind::Kept, call.op.getAsOpaquePointer(), microBatch(), kept})))
       return failure();
-  return success();
+  return writeGradients(compute, call, call.backward, /*inWeights=*/false);
+}
+
+LogicalResult StageProver::runWeights(const Compute &compute, Call &call) {
+  if (failed(readBackward(compute, call, call.weights, call.layer.getNumKept())))
+    return failure();
+  return writeGradients(compute, call, call.weights, /*inWeights=*/true);
 }
 
 LogicalResult StageProver::runTotal(const Compute &compute) {
@@ -277,9 +309,11 @@ LogicalResult StageProver::visit(const Compute &compute) {
   bool isForward = compute.kind == Compute::Kind::Forward;
   if (table.isEvaluation && !isForward)
     return fail("expects evaluation to run forwards alone, but " + here() + " runs @" + compute.function);
-  Call *call = findCall(compute, isForward);
+  Call *call = findCall(compute);
   if (!call)
     return failure();
+  if (compute.kind == Compute::Kind::Weights)
+    return runWeights(compute, *call);
   return isForward ? runForward(compute, *call) : runBackward(compute, *call);
 }
 
@@ -425,11 +459,13 @@ LogicalResult StageProver::finish() {
     return fail("expects a wait for \"" + started.start->name + "\" on stage " + llvm::Twine(table.stage) +
                 ", but the list ends without one");
   for (Call &call : calls)
-    for (int64_t microBatch = 0; microBatch < microBatches; ++microBatch)
-      if (!call.ranForward[microBatch] || (call.backward && !call.ranBackward[microBatch] && !table.isEvaluation))
-        return fail("expects " + call.op.getPath() + " to run " +
-                    (call.ranForward[microBatch] ? "backward" : "forward") + " for micro-batch " +
-                    llvm::Twine(microBatch) + ", but no entry of stage " + llvm::Twine(table.stage) + " does it");
+    for (auto [kind, function, what] : {std::tuple(Compute::Kind::Forward, call.forward, "forward"),
+                                        {Compute::Kind::Backward, call.backward, "backward"},
+                                        {Compute::Kind::Weights, call.weights, "weights"}})
+      for (int64_t microBatch = 0; microBatch < microBatches; ++microBatch)
+        if (function && !call.ran[kind][microBatch] && !(table.isEvaluation && kind != Compute::Kind::Forward))
+          return fail("expects " + call.op.getPath() + " to run " + what + " for micro-batch " +
+                      llvm::Twine(microBatch) + ", but no entry of stage " + llvm::Twine(table.stage) + " does it");
   for (size_t parameter = 0; parameter < table.parameters.size() && !table.isEvaluation; ++parameter)
     if (failed(finishParameter(parameter)))
       return failure();

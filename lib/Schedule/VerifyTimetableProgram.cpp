@@ -72,16 +72,17 @@ LogicalResult StageProver::checkAdjacent(Call &call) {
   return success();
 }
 
-LogicalResult StageProver::checkAdjacentGradients(const Call &call, ArrayRef<BufferReference> gradients) {
+LogicalResult StageProver::checkAdjacentGradients(const Call &call, ArrayRef<unsigned> trained,
+                                                  ArrayRef<BufferReference> gradients) {
   auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
   for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
     const BufferReference *before = nullptr;
     int64_t end = 0, one = 0;
     for (int64_t index : cast<DenseI64ArrayAttr>(group).asArrayRef()) {
-      auto trained = llvm::find(call.trained, index);
-      if (trained == call.trained.end())
+      auto found = llvm::find(trained, index);
+      if (found == trained.end())
         continue;
-      const BufferReference &gradient = gradients[trained - call.trained.begin()];
+      const BufferReference &gradient = gradients[found - trained.begin()];
       int parameter = call.parameters[index];
       Bytes place = rangeOf(gradient, countOf(table.parameters[parameter]) * 4);
       if (before && place.begin != end)
@@ -109,13 +110,17 @@ LogicalResult StageProver::collectCall(graph::CallOp op) {
   call.forward = symbols.lookup<exec::FunctionOp>(call.layer.getForward());
   if (call.layer.getBackward())
     call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
-  call.ranForward.resize(microBatches);
-  call.ranBackward.resize(microBatches);
+  if (call.layer.getWeights())
+    call.weights = symbols.lookup<exec::FunctionOp>(*call.layer.getWeights());
+  for (auto kind : {Compute::Kind::Forward, Compute::Kind::Backward, Compute::Kind::Weights})
+    call.ran[kind].resize(microBatches);
   if (failed(collectParameters(call)))
     return failure();
   callsOf[call.forward.getSymName().str()].push_back(calls.size());
   if (call.backward) {
     callsOf[call.backward.getSymName().str()].push_back(calls.size());
+    if (call.weights)
+      callsOf[call.weights.getSymName().str()].push_back(calls.size());
     for (auto [index, operand] : llvm::enumerate(op->getOpOperands()))
       if (call.layer.getInputGradient(index)) {
         gradientUses[operand.get()].push_back(&operand);

@@ -110,11 +110,15 @@ LogicalResult StageProver::checkRanks(const RankGroup &group, const StateBucket 
 // Gradients
 //===--------------------------------------------------------------------===//
 
+/// What lies between gradients, and where one is zeroed, may be left of another list.
 int StageProver::findScattered(Bytes bytes) const {
   int bucket = -1;
   memory.allOf(bytes, [&](const Cell &cell) {
-    if (cell.content.kind == Content::Kind::Sum && sums[cell.content.index].kind == Sum::Kind::ParameterGradient)
-      bucket = table.parameters[sums[cell.content.index].index].bucket;
+    if (cell.content.kind != Content::Kind::Sum || sums[cell.content.index].kind != Sum::Kind::ParameterGradient)
+      return true;
+    const StageParameter &parameter = table.parameters[sums[cell.content.index].index];
+    if (cell.isWhole() && cell.left.begin == bytes.begin + parameter.bucketOffset * 4 && bytes.contains(cell.left))
+      bucket = parameter.bucket;
     return bucket < 0;
   });
   return bucket;

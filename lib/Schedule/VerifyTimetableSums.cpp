@@ -75,7 +75,7 @@ LogicalResult StageProver::checkTerms(const Terms &terms, const Terms &expected,
 }
 
 LogicalResult StageProver::addParameterGradient(BufferReference reference, int64_t bytes, Call &call, size_t trained,
-                                                bool adds) {
+                                                bool adds, bool canWrite) {
   int parameter = call.parameters[call.trained[trained]];
   std::string what = "gradient of " + parameterName(parameter);
   FailureOr<Bytes> place = touch(reference, bytes, /*writes=*/true);
@@ -88,9 +88,8 @@ LogicalResult StageProver::addParameterGradient(BufferReference reference, int64
     return fail("expects the " + what + " in its own buffer, but " + here() + " leaves it in " + nameOf(reference));
   Term term = {call.uses[trained], microBatch()};
   if (!adds) {
-    auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds);
-    if (only && llvm::is_contained(only.asArrayRef(), int64_t(trained)))
-      return fail("expects @" + call.backward.getSymName() + " to add to the " + what +
+    if (!canWrite)
+      return fail("expects @" + entry().getIf<Compute>()->function + " to add to the " + what +
                   ", for it cannot write it, but " + here() + " asks for that");
     Sum sum = {Sum::Kind::ParameterGradient, nullptr, parameter};
     sum.terms.insert(term);
@@ -225,7 +224,8 @@ LogicalResult StageProver::reduceParameters(const AllReduce &reduce, Bytes bytes
   if (!isAtHome && failed(touchTogether(reduce.buffer, reduce.count * 4)))
     return failure();
   for (const Cell &cell : foreign)
-    memory.write({std::max(cell.left.begin, bytes.begin), std::min(cell.left.end, bytes.end)}, {}, now);
+    if (cell.content.kind != Content::Kind::Zero) // of a micro-batch that has no term of a gradient
+      memory.write({std::max(cell.left.begin, bytes.begin), std::min(cell.left.end, bytes.end)}, {}, now);
   return success();
 }
 
@@ -262,6 +262,10 @@ LogicalResult StageProver::addReduced(Bytes addend, Bytes target) {
       return fail("expects " + here() + " to add to gradients of parameters alone, but there is " + writerOf(&cell));
     int64_t begin = cell.left.begin - target.begin + addend.begin;
     Bytes place = {begin, begin + cell.left.end - cell.left.begin};
+    if (memory.isZero(place)) {
+      memory.write(place, {}, now);
+      continue;
+    }
     const Cell *found = memory.find(place);
     Sum *part = found ? findSum(place, Sum::Kind::ParameterGradient, nullptr, sum->index) : nullptr;
     std::string what = "the gradient of " + parameterName(sum->index);

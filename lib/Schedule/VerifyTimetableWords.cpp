@@ -26,6 +26,9 @@ std::string StageProver::describe(const Content &content) const {
   case Kind::Saved:
     return "value " + std::to_string(content.index) + " saved by " +
            graph::CallOp::getFromOpaquePointer(content.what).getPath().str() + of;
+  case Kind::Kept:
+    return "value " + std::to_string(content.index) + " kept by the backward of " +
+           graph::CallOp::getFromOpaquePointer(content.what).getPath().str() + of;
   case Kind::Parameter:
     return parameterName(content.index);
   case Kind::Copy:

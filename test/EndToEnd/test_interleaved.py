@@ -117,12 +117,8 @@ def refusal(model, tmp_path, change) -> str:
             "key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward of their own, but got "
             "schedule interleaved with split_backward true; remove it",
         ),
-        (
-            lambda plan: plan.update(schedule="zb"),
-            "key 'schedule' zb-h1 is not supported by the lowering yet; use gpipe, 1f1b or interleaved",
-        ),
     ),
-    ids=("chunk", "virtual", "micro-batches", "units", "split", "zero-bubble"),
+    ids=("chunk", "virtual", "micro-batches", "units", "split"),
 )
 def test_refuses(change, complaint, models, tmp_path):
     assert complaint in refusal(models("llama"), tmp_path, change)

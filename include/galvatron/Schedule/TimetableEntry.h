@@ -50,14 +50,16 @@ struct BodyResult {
 
 /// A body (`exec.function`) runs. Its arguments are `reads`, `writes`, `scratch`, in this order:
 ///   forward   inputs, parameters → outputs, saved values
-///   backward  gradients of outputs, inputs, parameters, saved values → gradients of inputs, of parameters
+///   backward  gradients of outputs, inputs, parameters, saved values → gradients of inputs, kept values, gradients of
+///             parameters
+///   weights   gradients of outputs, inputs, parameters, saved values, kept values → gradients of parameters
 ///   total     data → one micro-batch's part of a sum over the batch
 struct Compute {
-  enum class Kind { Forward, Backward, Total } kind = Kind::Forward;
+  enum class Kind { Forward, Backward, Weights, Total } kind = Kind::Forward;
   std::string function;
   std::vector<BufferReference> reads = {}, writes = {};
   BufferReference scratch = {};
-  /// Of a backward, for each gradient of a parameter: added to what is there, or written over it.
+  /// Of a backward or weights, for each gradient of a parameter: added to what is there, or written over it.
   std::vector<bool> adds = {};
   /// Of a forward its outputs, of a backward all it writes; the same for every entry of a body.
   std::vector<BodyResult> results = {};

@@ -1,5 +1,6 @@
-// When each instruction of every stage runs if a forward takes one unit of time, a backward two and a transfer none: by
-// it a stage judges which values are there early, and orders are drawn.
+// When each instruction of every stage runs if a forward takes one unit of time, a backward two (one, where gradients
+// of weights run apart and take the other) and a transfer none: by it a stage judges which values are there early, and
+// orders are drawn.
 #ifndef GALVATRON_SCHEDULE_UNITTIMES_H
 #define GALVATRON_SCHEDULE_UNITTIMES_H
 
@@ -19,8 +20,8 @@ public:
   /// All stages have their order.
   explicit UnitTimes(mlir::ModuleOp module);
 
-  static int64_t durationOf(const dist::Instruction &instruction) {
-    return instruction.computation == dist::Computation::Backward ? 2 : 1;
+  int64_t durationOf(const dist::Instruction &instruction) const {
+    return instruction.computation == dist::Computation::Backward && !isSplit ? 2 : 1;
   }
   /// End of a stage's instruction, by its index in the order; none where the orders never let it begin.
   std::optional<int64_t> endOf(int64_t stage, size_t index) const;
@@ -39,6 +40,7 @@ private:
   void collectParts(mlir::ModuleOp module);
   bool advance(int64_t index, Stage &stage);
 
+  bool isSplit = false; // gradients of weights run apart
   std::map<int64_t, Stage> stages;
   std::map<std::pair<int64_t, dist::Instruction>, int64_t> ends; // by stage
 };

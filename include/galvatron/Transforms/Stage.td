@@ -81,6 +81,53 @@ def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::Mo
   let statistics = [Statistic<"numInstructions", "num-instructions", "Forwards and backwards that were ordered">];
 }
 
+def SplitBackwardPass : Pass<"galvatron-split-backward", "mlir::ModuleOp"> {
+  let summary = "Puts off gradients of weights, where the schedule has a place for them";
+  let description = [{
+    Under zero-bubble schedules (Qi et al. 2023) the stage before waits for gradients of inputs alone. Products that are gradients of
+    weights, what depends on them, and collectives that nothing else needs move into a body of their own, `weights`; what
+    the backward body computes and they read is its result, kept until then. Nothing is computed twice: what is gathered
+    is kept or gathered again as the strategy says. Gradients that need no product (norms, biases, tables) stay.
+    A call's `plan.split_backward` says whether its layer's backward is split; without it, it is, but where a layer's
+    results are terms of the loss alone.
+
+    **Before:** `dist.stage`s whose calls' layers have their bodies; `plan.pipeline` on the module.
+    **After:** under zero-bubble schedules layers have `weights`, `put_off` and `num_kept`; under all others the same module.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zb-h1">} {
+      dist.body @l.forward(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>) -> tensor<4x8xf32> { %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32> dist.return %0 : tensor<4x8xf32> }
+      dist.body @l.backward(%dy: tensor<4x8xf32>, %x: tensor<4x8xf32>, %w: tensor<8x8xf32>) -> (tensor<4x8xf32>, tensor<8x8xf32>) {
+        %0 = graph.einsum %dy, %w "bo,oi->bi" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
+        %1 = graph.einsum %dy, %x "bo,bi->oi" : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<8x8xf32>
+        dist.return %0, %1 : tensor<4x8xf32>, tensor<8x8xf32>
+      }
+      dist.layer @l {backward = @l.backward, forward = @l.forward, gradients = [#dist.placement<[8, 8]>], homes = [#dist.placement<[8, 8]>], input_gradients = [#dist.placement<[4, 8]>], inputs = [#dist.placement<[4, 8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[4, 8]>], outputs = [#dist.placement<[4, 8]>]}
+      dist.stage @stage0 index 0 { %0 = dist.receive from 1 tag 0 : tensor<4x8xf32, #dist.placement<[4, 8]>> %1 = graph.call @l(%0) parameters ["w"] path "l" : (tensor<4x8xf32, #dist.placement<[4, 8]>>) -> tensor<4x8xf32, #dist.placement<[4, 8]>> dist.send %1 to 1 tag 1 : tensor<4x8xf32, #dist.placement<[4, 8]>> }
+    }
+    ```
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zb-h1">} {
+      dist.body @l.forward(%arg0: tensor<4x8xf32>, %arg1: tensor<8x8xf32>) -> tensor<4x8xf32> { %0 = graph.einsum %arg0, %arg1 "bi,oi->bo" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32> dist.return %0 : tensor<4x8xf32> }
+      dist.body @l.backward(%arg0: tensor<4x8xf32>, %arg1: tensor<4x8xf32>, %arg2: tensor<8x8xf32>) -> tensor<4x8xf32> { %0 = graph.einsum %arg0, %arg2 "bo,oi->bi" : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32> dist.return %0 : tensor<4x8xf32> }
+      dist.body @l.weights(%arg0: tensor<4x8xf32>, %arg1: tensor<4x8xf32>, %arg2: tensor<8x8xf32>) -> tensor<8x8xf32> {
+        %0 = graph.einsum %arg0, %arg1 "bo,bi->oi" : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<8x8xf32>
+        dist.return %0 : tensor<8x8xf32>
+      }
+      dist.layer @l {backward = @l.backward, forward = @l.forward, gradients = [#dist.placement<[8, 8]>], homes = [#dist.placement<[8, 8]>], input_gradients = [#dist.placement<[4, 8]>], inputs = [#dist.placement<[4, 8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[4, 8]>], outputs = [#dist.placement<[4, 8]>], put_off = array<i64: 0>, weights = @l.weights}
+      dist.stage @stage0 index 0 { %0 = dist.receive from 1 tag 0 : tensor<4x8xf32, #dist.placement<[4, 8]>> %1 = graph.call @l(%0) parameters ["w"] path "l" : (tensor<4x8xf32, #dist.placement<[4, 8]>>) -> tensor<4x8xf32, #dist.placement<[4, 8]>> dist.send %1 to 1 tag 1 : tensor<4x8xf32, #dist.placement<[4, 8]>> }
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers with a body for gradients of weights">,
+                    Statistic<"numKept", "num-kept", "Values that a backward keeps for it">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
 def VerifyStagePass : Pass<"galvatron-verify-stage", "mlir::ModuleOp"> {
   let summary = "Checks that stages know their order, and that the orders end";
   let description = [{

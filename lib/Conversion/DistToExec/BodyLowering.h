@@ -39,10 +39,10 @@ using Constants = llvm::SmallVector<exec::CallConstant>;
 
 class BodyLowering {
 public:
-  /// `numAccumulated`, `numSaved`: how many of the last results are gradients of parameters, and saved values
-  /// (ResultPlaces). `argumentStrides`: of each argument, empty where row-major; saved values lie as the forward body
-  /// left them. `groups`: collects those of the module's collectives. `lacking`: functions to take for missing,
-  /// whatever the device's library defines.
+  /// `numAccumulated`, `numSaved`: how many of the last results are gradients of parameters, and how many before them
+  /// values for a later body (ResultPlaces). `argumentStrides`: of each argument, empty where row-major; such values
+  /// lie as the earlier body left them. `groups`: collects those of the module's collectives. `lacking`: functions to
+  /// take for missing, whatever the device's library defines.
   BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
                GroupTable &groups, const DeviceTraits &device, llvm::ArrayRef<std::string> lacking);
 

@@ -1,5 +1,6 @@
 // Bodies on tensors → functions on buffers at fixed places. The work is in BodyLowering; this pass
-// walks the layers, forward before backward, since a saved value lies as the forward left it.
+// walks the layers, forward before backward, since a saved value lies as the forward left it, and backward before
+// weights, for what it keeps for them.
 #include "BodyLowering.h"
 #include "ExchangedBooleans.h"
 #include "Layouts.h"
@@ -54,38 +55,38 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     symbols.insert(bodies);
   }
 
-  LogicalResult convertLayer(dist::LayerOp layer, SymbolTable &symbols) {
-    auto forward = symbols.lookup<dist::BodyOp>(layer.getForward());
-    if (!forward)
-      return layer.emitOpError("expects a dist.body named ") << layer.getForward();
-    widenBooleans(forward);
-    unsigned numSaved = layer.getNumSaved();
-    BodyLowering lowering(forward, 0, numSaved, {}, groups, *device, lacking);
+  /// One body, whose last results are so many values for a later one and so many gradients of parameters. Returns how
+  /// the former lie.
+  FailureOr<SmallVector<Strides>> convertBody(dist::LayerOp layer, StringRef name, unsigned numGradients,
+                                              unsigned numSaved, ArrayRef<Strides> argumentStrides,
+                                              SymbolTable &symbols) {
+    auto body = symbols.lookup<dist::BodyOp>(name);
+    if (!body)
+      return layer.emitOpError("expects a dist.body named ") << name;
+    widenBooleans(body);
+    SmallVector<Strides> strides(body.getNumArguments() - argumentStrides.size());
+    llvm::append_range(strides, argumentStrides);
+    BodyLowering lowering(body, numGradients, numSaved, strides, groups, *device, lacking);
     FailureOr<exec::FunctionOp> function = lowering.run();
     if (failed(function))
       return failure();
     ++numBodies;
     numFused += lowering.getNumFused();
-    SmallVector<Strides> saved = llvm::to_vector(lowering.getResultStrides().take_back(numSaved));
-    symbols.erase(forward);
+    symbols.erase(body);
     symbols.insert(*function);
-    if (!layer.getBackward())
-      return success();
-    auto backward = symbols.lookup<dist::BodyOp>(*layer.getBackward());
-    if (!backward)
-      return layer.emitOpError("expects a dist.body named ") << *layer.getBackward();
-    widenBooleans(backward);
-    SmallVector<Strides> argumentStrides(backward.getNumArguments() - numSaved);
-    llvm::append_range(argumentStrides, saved);
-    BodyLowering backwardLowering(backward, layer.getTrained().size(), 0, argumentStrides, groups, *device, lacking);
-    function = backwardLowering.run();
-    if (failed(function))
-      return failure();
-    ++numBodies;
-    numFused += backwardLowering.getNumFused();
-    symbols.erase(backward);
-    symbols.insert(*function);
-    return success();
+    return llvm::to_vector(lowering.getResultStrides().drop_back(numGradients).take_back(numSaved));
+  }
+
+  LogicalResult convertLayer(dist::LayerOp layer, SymbolTable &symbols) {
+    auto saved = convertBody(layer, layer.getForward(), 0, layer.getNumSaved(), {}, symbols);
+    if (failed(saved) || !layer.getBackward())
+      return saved;
+    auto kept = convertBody(layer, *layer.getBackward(), layer.getTrainedBy(/*inWeights=*/false).size(),
+                            layer.getNumKept(), *saved, symbols);
+    if (failed(kept) || !layer.getWeights())
+      return kept;
+    llvm::append_range(*saved, *kept);
+    return convertBody(layer, *layer.getWeights(), layer.getTrainedBy(/*inWeights=*/true).size(), 0, *saved, symbols);
   }
 
   GroupTable groups;

@@ -83,7 +83,7 @@ void ResultPlaces::placeResults() {
   for (unsigned i = 0; i < results.size(); ++i) {
     if (inPlace[i])
       continue;
-    bool isSaved = i >= results.size() - numSaved;
+    bool isSaved = i < results.size() - numAccumulated && i >= results.size() - numAccumulated - numSaved;
     Value root = rootOf(results[i], /*throughTransposes=*/isSaved);
     Operation *producer = root.getDefiningOp();
     if (!producer || destinations.contains(root) ||

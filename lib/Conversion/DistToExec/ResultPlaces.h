@@ -22,8 +22,8 @@ public:
     bool hasFreeOrder;  ///< Dimensions may lie in any order: the result is a saved value, whose reader is told.
   };
 
-  /// The results of `body`, in order: outputs or gradients of inputs; `numAccumulated` gradients of parameters (in a
-  /// backward body), each added to what its buffer holds or written; `numSaved` saved values (in a forward body).
+  /// The results of `body`, in order: outputs or gradients of inputs; `numSaved` values for a later body;
+  /// `numAccumulated` gradients of parameters (not in a forward body), each added to what its buffer holds or written.
   /// Creates the views that it needs at the end of `function`.
   ResultPlaces(dist::BodyOp body, exec::FunctionOp function, BufferBuilder buffers, unsigned numAccumulated,
                unsigned numSaved);

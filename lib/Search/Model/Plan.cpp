@@ -195,9 +195,6 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
                  ", but got " + number(plan.microBatches)};
   if (plan.layers.empty())
     return Error{"plan expects at least one layer, but has none"};
-  if (supportedOnly)
-    if (auto reason = whyUnsupported(plan.schedule))
-      return Error{"plan key " + *reason};
   plan::Mesh primes = plan.mesh;
   std::sort(primes.begin(), primes.end());
   if (!plan.mesh.empty() && primes != plan::getPrimeFactors(plan.ranksPerStage()))

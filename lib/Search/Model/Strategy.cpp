@@ -66,11 +66,4 @@ std::optional<std::string> whyUnsupported(const Strategy &strategy) {
   return reason.empty() ? std::nullopt : std::optional(reason);
 }
 
-std::optional<std::string> whyUnsupported(Schedule schedule) {
-  if (!splitsBackward(schedule))
-    return std::nullopt;
-  return "'schedule' " + std::string(scheduleName(schedule)) +
-         " is not supported by the lowering yet; use gpipe, 1f1b or interleaved";
-}
-
 } // namespace galvatron::search

@@ -51,7 +51,8 @@ public:
     }
     return success();
   }
-  void takeSaved() { left = left.drop_front(std::min<size_t>(left.size(), layer.getNumSaved())); }
+  void takeSaved() { skip(layer.getNumSaved()); }
+  void takeKept() { skip(layer.getNumKept()); }
   /// Scratch comes last.
   LogicalResult finish() {
     if (left.size() == 1)
@@ -61,12 +62,41 @@ public:
   }
 
 private:
+  void skip(size_t count) { left = left.drop_front(std::min(left.size(), count)); }
+
   dist::LayerOp layer;
   exec::FunctionOp function;
   ArrayRef<Type> left;
 };
 
 } // namespace
+
+/// Of gradients of parameters, those that the weights function leaves, or the others.
+static ArrayAttr gradientsBy(dist::LayerOp layer, bool isWeights) {
+  Builder builder(layer.getContext());
+  SmallVector<Attribute> gradients(layer.getGradients().begin(), layer.getGradients().end());
+  for (auto [index, gradient] : llvm::enumerate(gradients))
+    if (layer.isPutOff(index) != isWeights)
+      gradient = builder.getUnitAttr();
+  return builder.getArrayAttr(gradients);
+}
+
+static LogicalResult verifyBackward(dist::LayerOp layer, StringRef name, bool isWeights, SymbolTable &symbols) {
+  auto function = symbols.lookup<exec::FunctionOp>(name);
+  if (!function)
+    return layer.emitOpError("expects an exec.function named ") << name;
+  Arguments arguments(layer, function);
+  if (failed(arguments.take("output gradient", layer.getOutputGradients())) ||
+      failed(arguments.take("input", layer.getInputs())) || failed(arguments.take("parameter", layer.getHomes())))
+    return failure();
+  arguments.takeSaved();
+  if (!isWeights && failed(arguments.take("input gradient", layer.getInputGradients())))
+    return failure();
+  arguments.takeKept();
+  if (failed(arguments.take("gradient", gradientsBy(layer, isWeights))))
+    return failure();
+  return arguments.finish();
+}
 
 static LogicalResult verifyLayer(dist::LayerOp layer, SymbolTable &symbols) {
   auto forward = symbols.lookup<exec::FunctionOp>(layer.getForward());
@@ -81,18 +111,9 @@ static LogicalResult verifyLayer(dist::LayerOp layer, SymbolTable &symbols) {
     return failure();
   if (!layer.getBackward())
     return success();
-  auto backward = symbols.lookup<exec::FunctionOp>(*layer.getBackward());
-  if (!backward)
-    return layer.emitOpError("expects an exec.function named ") << *layer.getBackward();
-  Arguments reversed(layer, backward);
-  if (failed(reversed.take("output gradient", layer.getOutputGradients())) ||
-      failed(reversed.take("input", layer.getInputs())) || failed(reversed.take("parameter", layer.getHomes())))
+  if (failed(verifyBackward(layer, *layer.getBackward(), /*isWeights=*/false, symbols)))
     return failure();
-  reversed.takeSaved();
-  if (failed(reversed.take("input gradient", layer.getInputGradients())) ||
-      failed(reversed.take("gradient", layer.getGradients())))
-    return failure();
-  return reversed.finish();
+  return layer.getWeights() ? verifyBackward(layer, *layer.getWeights(), /*isWeights=*/true, symbols) : success();
 }
 
 static LogicalResult verifyStage(dist::StageOp stage) {

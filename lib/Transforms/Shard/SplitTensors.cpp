@@ -184,7 +184,8 @@ void LayerSplitter::createLayer(dist::BodyOp forwardBody, dist::BodyOp backwardB
       getPlacements(builder, ArrayRef(arguments).take_front(inputs)), getPlacements(builder, outputs),
       getPlacements(builder, ArrayRef(gradients).take_front(inputGradients)), getPlacements(builder, outputGradients),
       getPlacements(builder, ArrayRef(arguments).drop_front(inputs)),
-      getPlacements(builder, ArrayRef(gradients).drop_front(inputGradients)), builder.getI64IntegerAttr(saved.size()));
+      getPlacements(builder, ArrayRef(gradients).drop_front(inputGradients)), builder.getI64IntegerAttr(saved.size()),
+      FlatSymbolRefAttr(), DenseI64ArrayAttr(), builder.getI64IntegerAttr(0));
   if (strategy)
     placed->setAttr(plan::kStrategyAttrName, strategy);
   symbols.insert(placed);

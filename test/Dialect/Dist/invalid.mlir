@@ -271,6 +271,42 @@ dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gr
 
 // -----
 
+dist.body @f(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+dist.body @b(%dy: tensor<8xf32>, %x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %dy : tensor<8xf32>
+}
+// expected-error@+1 {{expects weights, put_off and a backward together, but got}}
+dist.layer @l {forward = @f, backward = @b, put_off = array<i64: 0>, gradients = [#dist.placement<[8]>], homes = [#dist.placement<[8]>], input_gradients = [#dist.placement<[8]>], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+dist.body @b(%dy: tensor<8xf32>, %x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %dy : tensor<8xf32>
+}
+// expected-error@+1 {{expects weights body @nowhere, but got no such body}}
+dist.layer @l {forward = @f, backward = @b, put_off = array<i64: 0>, weights = @nowhere, gradients = [#dist.placement<[8]>], homes = [#dist.placement<[8]>], input_gradients = [#dist.placement<[8]>], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+dist.body @b(%dy: tensor<8xf32>, %x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %dy : tensor<8xf32>
+}
+dist.body @c(%dy: tensor<8xf32>, %x: tensor<8xf32>, %w: tensor<8xf32>) -> (tensor<8xf32>, tensor<8xf32>) {
+  dist.return %dy, %x : tensor<8xf32>, tensor<8xf32>
+}
+// expected-error@+1 {{expects weights body with 4 arguments and 1 results, but got 2 and 1}}
+dist.layer @l {forward = @f, backward = @c, num_kept = 1 : i64, put_off = array<i64: 0>, weights = @f, gradients = [#dist.placement<[8]>], homes = [#dist.placement<[8]>], input_gradients = [#dist.placement<[8]>], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
+
+// -----
+
 dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
   dist.return %x : tensor<8xf32>
 }

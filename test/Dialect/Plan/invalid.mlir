@@ -20,7 +20,7 @@ func.func private @no_empty_stage() attributes {p = #plan.pipeline<stages = 1, d
 
 // -----
 
-// expected-error@+2 {{expects schedule gpipe, 1f1b or interleaved, but got 'zigzag'}}
+// expected-error@+2 {{expects schedule gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got 'zigzag'}}
 // expected-error@+1 {{failed to parse Plan_PipelineAttr parameter 'schedule'}}
 func.func private @no_unknown_schedule() attributes {p = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zigzag">}
 

@@ -16,14 +16,6 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 
 // -----
 
-module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  // expected-error @below {{expects forwards and whole backwards, but got W0; zero-bubble schedules are not lowered yet}}
-  dist.stage @stage0 index 0 order <F0, B0, W0> {
-  }
-}
-
-// -----
-
 // expected-error @below {{expects the attribute plan.pipeline}}
 module {
   dist.stage @stage0 index 0 order <F0> {

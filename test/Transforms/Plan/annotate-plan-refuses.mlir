@@ -39,9 +39,6 @@
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ep":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXPERT
 // EXPERT: error: plan layer 'h.0' (stage 0) key 'ep' is not supported by the lowering yet
-// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}],"schedule":"zb"}' > %t.json
-// RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=SCHEDULE
-// SCHEDULE: error: plan key 'schedule' zb-h1 is not supported by the lowering yet; use gpipe, 1f1b or interleaved
 // RUN: echo '{"pp_deg":1,"tp_sizes_enc":"1,1","world_size":1,"global_bsz":8}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=LAYERS
 // LAYERS: error: plan key 'tp_sizes_enc' expects 3 entries, one for each layer, but got 2

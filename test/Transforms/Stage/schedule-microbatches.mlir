@@ -51,3 +51,16 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 
 // CHECK: dist.stage @outer index 0 order <F0, F1, F0.1, F1.1, B0.1, B1.1, B0, B1>
 // CHECK: dist.stage @inner index 1 order <F0, F1, F0.1, B0.1, F1.1, B1.1, B0, B1>
+
+// -----
+
+// Gradients of weights apart: on stage s they wait for s more backwards.
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 4, schedule = "zb-h1">} {
+  dist.stage @early index 0 {
+  }
+  dist.stage @late index 1 {
+  }
+}
+
+// CHECK: dist.stage @early index 0 order <F0, F1, B0, W0, F2, B1, W1, F3, B2, W2, B3, W3>
+// CHECK: dist.stage @late index 1 order <F0, B0, F1, B1, W0, F2, B2, W1, F3, B3, W2, W3>

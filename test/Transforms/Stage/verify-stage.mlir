@@ -11,7 +11,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 
 // -----
 
-// Two parts a stage, and gradients of weights apart: what is not lowered yet may be ordered.
+// Two parts a stage, and gradients of weights apart.
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "interleaved", virtual_stages = 2>} {
   dist.stage @parts index 0 order <F0, F0.1, B0.1, W0.1, B0, W0> {
   }

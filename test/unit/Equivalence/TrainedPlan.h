@@ -12,6 +12,7 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include <cmath>
+#include <optional>
 #include <random>
 #include <regex>
 
@@ -26,6 +27,8 @@ struct LayerwisePlan {
   plan::Mesh mesh = {};              ///< empty: ascending prime factors of `devices`
   int64_t virtualStages = 1;         ///< parts of a stage
   std::vector<int64_t> chunkOf = {}; ///< by layer, which of its stage's parts; empty: the first
+  /// By layer, whether its backward is split, where the plan says so; empty: it says so of none.
+  std::vector<std::optional<bool>> splitBackward = {};
 
   std::string describe() const {
     std::string text = std::to_string(stages) + " stages of " + std::to_string(devices) + ", " +
@@ -36,7 +39,11 @@ struct LayerwisePlan {
     for (size_t i = 0; i < strategies.size(); ++i)
       text += " <" + plan::describe(strategies[i]) + " on " + std::to_string(stageOf[i]) +
               (chunkOf.empty() ? "" : "." + std::to_string(chunkOf[i])) + ", values " +
-              std::to_string(strategies[i].values) + ">";
+              std::to_string(strategies[i].values) +
+              (splitBackward.empty() || !splitBackward[i] ? ""
+               : *splitBackward[i]                        ? ", split"
+                                                          : ", whole") +
+              ">";
     return text;
   }
 };
@@ -93,6 +100,8 @@ public:
       call->setAttr(plan::kStrategyAttrName, plan::StrategyAttr::get(context(), plan.strategies[layer]));
       call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(plan.stageOf[layer]));
       plan::setChunk(call, plan.chunkOf.empty() ? 0 : plan.chunkOf[layer]);
+      if (!plan.splitBackward.empty() && plan.splitBackward[layer])
+        call->setAttr(plan::kSplitBackwardAttrName, builder.getBoolAttr(*plan.splitBackward[layer]));
       ++layer;
     });
     mlir::PassManager passes(context());

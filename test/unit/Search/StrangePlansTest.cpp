@@ -192,7 +192,6 @@ TEST(StrangePlans, keys_that_mean_nothing_are_refused) {
                                    "moves apart, but got tp 1; remove it"));
   EXPECT_EQ(complaint(own(), "/units/1/strategy", {{"tp", 2}, {"strided", true}}), "");
   EXPECT_THAT(complaint(own(), "/units/1/strategy/zero", 1), ::testing::HasSubstr("key 'zero' expects 0 where"));
-  EXPECT_THAT(complaint(own(), "/schedule", "zb"), ::testing::HasSubstr("zb-h1 is not supported by the lowering yet"));
   PlannedLayer layer;
   layer.path = "layers.0";
   layer.recomputeValues = {"up", "gate", "up"};

@@ -75,7 +75,6 @@ std::string describe(const Strategy &strategy, int dp);
 /// for the lowering and documentation all ask here. Returns the key in the way and
 /// the remedy, or nothing when the strategy is supported.
 std::optional<std::string> whyUnsupported(const Strategy &strategy);
-std::optional<std::string> whyUnsupported(Schedule schedule);
 
 } // namespace galvatron::search
 
