@@ -2,6 +2,7 @@
 #include "Session.h"
 
 #include "Bench.h"
+#include "Export.h"
 #include "Hosts.h"
 #include "Journal.h"
 #include "Links.h"
@@ -71,6 +72,7 @@ private:
   Status resume();
   Status readModel();
   bool hasModel() const;
+  std::string modelToExport() const { return model ? model->model.name : options.modelName; }
   Status measureAll(bool &wasInterrupted);
   Status measure(Work &work, double budget);
   Bench &hardware();
@@ -157,11 +159,15 @@ Status Session::readModel() {
   return Status::success();
 }
 
-/// Whether the profile says what the model is made of.
+/// Whether the profile says what the model is made of, and what is planned for it.
 bool Session::hasModel() const {
-  return !model || std::any_of(profile.models.begin(), profile.models.end(), [&](const search::ProfiledModel &each) {
-    return each.name == model->model.name && each.hash == model->model.hash;
-  });
+  MachineProfile merged = profile;
+  if (model)
+    search::mergePlanned(model->planned, merged);
+  return !model || (merged.planned.size() == profile.planned.size() &&
+                    std::any_of(profile.models.begin(), profile.models.end(), [&](const search::ProfiledModel &each) {
+                      return each.name == model->model.name && each.hash == model->model.hash;
+                    }));
 }
 
 /// What the folder has of this machine; every rank learns which of the works are done.
@@ -396,6 +402,8 @@ Status Session::finish() {
     std::erase_if(profile.models, [&](const search::ProfiledModel &each) { return each.name == model->model.name; });
     profile.models.push_back(model->model);
   }
+  if (model)
+    search::mergePlanned(model->planned, profile);
   deriveLinks(profile);
   // What is written can be read: a figure that it refuses must not take a good profile's place.
   std::string text = search::writeMachineProfile(profile);
@@ -409,6 +417,13 @@ Status Session::finish() {
   journal.remove();
   if (!options.quiet)
     std::printf("%s", describeEnd(profile, file, cluster).c_str());
+  if (!options.format.empty()) {
+    search::Result<std::string> exported = exportReference(profile, options.folder + "/reference", modelToExport());
+    if (!exported)
+      return Status::error(exported.error().message);
+    if (!options.quiet)
+      std::printf("%s", exported->c_str());
+  }
   for (const std::string &text : describeStragglers(profile))
     warn(text);
   return Status::success();
