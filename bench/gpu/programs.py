@@ -65,7 +65,8 @@ def halves(config: dict) -> tuple[str, str]:
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """A plan by hand. A tuple has one entry for each unit; a single value holds for all. dp is what is left of a stage's
-    ranks. `cut` is the number of the first unit of the second stage. `searched`: no plan by hand, the compiler finds one.
+    ranks. `cut` is the number of the first unit of the second stage. `virtual`: two stages of so many parts each, layers dealt out
+    evenly. `searched`: no plan by hand, the compiler finds one.
     `halves`: strategies of attention and feed-forward of every other layer, the first one's on. `recompute_values`: every
     other name of a layer's values.
     """
@@ -79,6 +80,7 @@ class Layout:
     cp_zigzag: bool | None = None
     zero: int | tuple[int, ...] = 0
     cut: int = 0
+    virtual: int = 1
     schedule: str = "1f1b"
     micro_batches: int = 1
     recompute: bool | tuple[bool, ...] = False
@@ -103,10 +105,19 @@ class Layout:
             parts = [("", strategy)]
             if self.halves and number % 2 == 1 and number < len(paths) - 1:
                 parts = [(f".{name}", half) for name, half in zip(halves, self.halves, strict=True)]
-            stage = int(0 < self.cut <= number)
-            listed += [{"path": path + part, "stage": stage, "strategy": own} for part, own in parts]
+            place = {"stage": int(0 < self.cut <= number)}
+            if self.virtual > 1:
+                chunk, stage = divmod(self.part(number, len(paths)), 2)
+                place = {"stage": stage, "chunk": chunk}
+            listed += [{"path": path + part, **place, "strategy": own} for part, own in parts]
         head = {"ranks": self.ranks, "global_batch": batch, "micro_batches": self.micro_batches}
+        head |= {"virtual_stages": self.virtual} if self.virtual > 1 else {}
         return head | {"schedule": self.schedule, "units": listed}
+
+    def part(self, number: int, units: int) -> int:
+        """Of a unit: embedding with the first layers, head with the last."""
+        layer = min(max(number - 1, 0), units - 3)
+        return layer * 2 * self.virtual // (units - 2)
 
 
 # For models of four layers, so six units.
@@ -130,6 +141,8 @@ PLANS = {
     ),
     "pp2-gpipe": Layout(2, cut=3, schedule="gpipe", micro_batches=4),
     "pp2-1f1b": Layout(2, cut=3, micro_batches=4),
+    "pp2-interleaved": Layout(2, virtual=2, schedule="interleaved", micro_batches=4),
+    "tp2-interleaved": Layout(4, tp=2, virtual=2, schedule="interleaved", micro_batches=4),
     # Attention in tp with its sequence, feed-forward in ulysses; the other layers in tp.
     "halves2": Layout(2, tp=2, halves=({"tp": 2, "sequence_parallel": True}, {"ulysses": 2})),
     "values2": Layout(2, tp=2, micro_batches=2, recompute_values=True),
@@ -173,6 +186,7 @@ def models(size: str) -> list[Model]:
     """`full`: heads of 64 and 128, as attention libraries want them; `tiny`: for a machine without a GPU."""
     odd = ("one", "dp2", "zero3", "pad2")
     windows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "ring2", "zero3", "sequence", "halves2", "values2", "pp2-1f1b")
+    windows += ("pp2-interleaved",)
     rows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "ring2", "zero3", "pp2-1f1b")
     padded = ("one", "padsp2", "padulysses2", "padcp2", "padring2")
     given = ("one", "dp2", "sp2", "ring2", "pp2-1f1b")
@@ -290,6 +304,22 @@ ROWS = [
         4096,
         {
             "sp": Layout(2, tp=2, sequence_parallel=True, recompute=True, micro_batches=8),
+        },
+        0,
+        0,
+        0,
+        source="none",
+    ),
+    # Schedules, against our own 1F1B.
+    Row(
+        "llama2-7b-pp2",
+        "Llama-2-7B, pp 2, 16 micro-batches of one, 2 GPUs",
+        LLAMA2_7B,
+        16,
+        4096,
+        {
+            "1f1b": Layout(2, cut=17, micro_batches=16),
+            **{f"interleaved{v}": Layout(2, virtual=v, schedule="interleaved", micro_batches=16) for v in (2, 4, 8)},
         },
         0,
         0,

@@ -31,7 +31,28 @@ std::optional<search::Error> BudgetSearch::addReasons(search::Plan &plan) const 
   return std::nullopt;
 }
 
+/// The plans near `found`, each with its reasons.
+std::optional<search::Error> BudgetSearch::list(const search::Plan &found) {
+  NearPlans plans(problem, &settings, lowered, budget, near);
+  search::Result<std::vector<search::Plan>> best = plans.find(found);
+  if (!best)
+    return best.error();
+  answer.hasListedAll = plans.lookedAtAll();
+  if (best->size() > size_t(near.listed))
+    best->resize(near.listed);
+  answer.listed = std::move(*best);
+  for (search::Plan &plan : answer.listed)
+    if (std::optional<search::Error> error = addReasons(plan))
+      return error;
+  return std::nullopt;
+}
+
 search::Result<BudgetAnswer> BudgetSearch::accept(search::Plan plan) {
+  if (near.simulate)
+    if (std::optional<search::Error> error = list(plan))
+      return *error;
+  if (!answer.listed.empty())
+    plan = answer.listed.front();
   if (std::optional<search::Error> error = addReasons(plan))
     return *error;
   plan.reasons.lowered = lowered.explain(plan, budget);

@@ -6,13 +6,18 @@
 #ifndef GALVATRON_DRIVER_BUDGETSEARCH_H
 #define GALVATRON_DRIVER_BUDGETSEARCH_H
 
+#include "NearPlans.h"
 #include "OneBudgetSearch.h"
 
 namespace galvatron {
 
 struct BudgetAnswer {
   /// The fastest plan found that fits, with exact bytes of every rank and its reasons, among them all that was lowered.
+  /// Of plans near it by estimate the best by simulation (NearPlans.h).
   std::optional<search::Plan> plan;
+  /// With it the next best that were asked for, by rising simulated seconds, with their bytes and reasons.
+  std::vector<search::Plan> listed;
+  bool hasListedAll = false; ///< no other plan of the space fits
   /// Without a plan: why, with remedy. Empty if there is a plan that the lowering refuses, which knows why.
   std::string message;
   std::optional<search::Plan> refused;
@@ -27,8 +32,10 @@ struct BudgetAnswer {
 class BudgetSearch {
 public:
   /// Both outlive the search.
-  BudgetSearch(const search::Problem &problem, LowerFunction lower, const search::SolveOptions &options = {})
-      : problem(problem), options(options), lowered(std::move(lower)), budget(problem.cluster.memoryBytesPerDevice) {
+  BudgetSearch(const search::Problem &problem, LowerFunction lower, const search::SolveOptions &options = {},
+               NearPlansOptions near = {})
+      : problem(problem), options(options), near(std::move(near)), lowered(std::move(lower)),
+        budget(problem.cluster.memoryBytesPerDevice) {
     this->options.settings = &settings;
   }
 
@@ -38,6 +45,7 @@ public:
 private:
   search::Result<FoundPlan> searchFor(int64_t memory);
   search::Result<BudgetAnswer> accept(search::Plan plan);
+  std::optional<search::Error> list(const search::Plan &found);
   search::Result<BudgetAnswer> refuse(search::Plan smallest, int64_t bytes);
   BudgetAnswer giveUp(FoundPlan nothing);
   search::Result<FoundPlan> findSmallest();
@@ -46,6 +54,7 @@ private:
   const search::Problem &problem;
   search::PricedSettings settings;
   search::SolveOptions options;
+  NearPlansOptions near;
   LoweredPlans lowered;
   int64_t budget; ///< bytes of a device that a rank may take
   BudgetAnswer answer;

@@ -105,6 +105,10 @@ struct JobCommandLine {
   cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
                                 cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
                                          "fastest number that divides it)")};
+  cl::opt<int64_t> listPlans{
+      "list-plans", cl::cat(category), cl::value_desc("N"),
+      cl::desc("Write the N best plans of a search that fit, best first, as DIR/plans/01.json, 02.json and so on; with "
+               "-o DIR")};
   cl::opt<int64_t> threads{"threads", cl::cat(category), cl::value_desc("N"),
                            cl::desc("Threads of the search (default: all cores); the plan is the same whatever their "
                                     "number")};
@@ -145,9 +149,10 @@ struct JobCommandLine {
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&profile),
           static_cast<const cl::Option *>(&globalBatch), static_cast<const cl::Option *>(&microBatches),
-          static_cast<const cl::Option *>(&threads), static_cast<const cl::Option *>(&target),
-          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
-          static_cast<const cl::Option *>(&explain), static_cast<const cl::Option *>(&keepBodies)})
+          static_cast<const cl::Option *>(&listPlans), static_cast<const cl::Option *>(&threads),
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
+          static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -184,6 +189,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     options.globalBatch = line.globalBatch;
   if (line.microBatches.getNumOccurrences())
     options.microBatches = line.microBatches;
+  if (line.listPlans.getNumOccurrences())
+    options.listPlans = line.listPlans;
   if (line.threads.getNumOccurrences())
     options.threads = line.threads;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)

@@ -13,11 +13,15 @@
 
 #include "mlir/Support/FileUtilities.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/ToolOutputFile.h"
 
 using namespace mlir;
 using namespace galvatron;
+
+/// In the output's, of listed plans.
+static constexpr char kPlansFolder[] = "plans";
 
 static std::string getModelName(const MainJobOptions &options) { return llvm::sys::path::stem(options.input).str(); }
 
@@ -82,9 +86,56 @@ LogicalResult galvatron::printTimetable(ModuleOp lowered, ArrayRef<Timetable> ti
   });
 }
 
+/// "01.json" of the best of ten; names of more have as many digits as the last.
+static std::string getListedName(size_t index, size_t count) {
+  size_t digits = std::max<size_t>(2, std::to_string(count).size());
+  std::string number = std::to_string(index + 1);
+  return std::string(digits - number.size(), '0') + number + ".json";
+}
+
+/// Files of plans that were listed, with `prefix` before their names.
+static std::string addListedPlans(OutputFolder &folder, llvm::StringRef prefix, ArrayRef<search::Plan> plans) {
+  for (auto [index, plan] : llvm::enumerate(plans))
+    if (std::string error =
+            folder.writeFile(prefix.str() + getListedName(index, plans.size()), search::writePlan(plan));
+        !error.empty())
+      return error;
+  return "";
+}
+
+/// One line a plan; and where there are fewer than were asked for, why.
+static void printListedPlans(const JobPlan &job, const MainJobOptions &options) {
+  for (auto [index, plan] : llvm::enumerate(job.listed))
+    llvm::outs() << getListedName(index, job.listed.size())
+                 << llvm::format("  %.4g ms  ", plan.predictedSeconds() * 1e3) << describePlan(plan) << "\n";
+  if (int64_t(job.listed.size()) < *options.listPlans)
+    llvm::outs() << "only " << job.listed.size() << " of " << *options.listPlans << " plans: "
+                 << (job.hasListedAll ? "no other one fits, but for such as take the same time and bytes"
+                                      : "no other one of those that were looked at fits, and there are too many to "
+                                        "look at all")
+                 << "\n";
+}
+
+LogicalResult galvatron::writeListedPlans(const JobPlan &job, const MainJobOptions &options) {
+  llvm::SmallString<256> path(options.output);
+  llvm::sys::path::append(path, kPlansFolder);
+  OutputFolder folder(path);
+  if (std::string error = folder.create(); !error.empty())
+    return reportError(error);
+  if (std::string error = addListedPlans(folder, "", job.listed); !error.empty())
+    return reportError(error);
+  if (std::string error = folder.commit(); !error.empty())
+    return reportError(error);
+  printListedPlans(job, options);
+  if (options.explain)
+    printPlanReasons(job.plan, llvm::outs());
+  llvm::outs() << "wrote " << folder.getPath() << "; lower one with galvatron-opt --lower --plan=FILE\n";
+  return success();
+}
+
 /// Everything but the folder's appearance under its own name.
 static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef<Timetable> timetables,
-                                const search::Plan &plan, StringRef timetable, const MainJobOptions &options) {
+                                const JobPlan &job, StringRef timetable, const MainJobOptions &options) {
   StageOutputOptions stages;
   stages.directory = folder.getTemporaryPath();
   stages.modelName = getModelName(options);
@@ -100,22 +151,30 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef
       return reportError(error);
   if (std::string error = folder.writeFile("timetable.json", timetable); !error.empty())
     return reportError(error);
-  std::string error = folder.writeFile("plan.json", search::writePlan(plan, countHostBytes(lowered, timetables)));
+  if (!job.listed.empty()) {
+    if (std::string error = folder.createFolder(kPlansFolder); !error.empty())
+      return reportError(error);
+    if (std::string error = addListedPlans(folder, std::string(kPlansFolder) + "/", job.listed); !error.empty())
+      return reportError(error);
+  }
+  std::string error = folder.writeFile("plan.json", search::writePlan(job.plan, countHostBytes(lowered, timetables)));
   return error.empty() ? success() : reportError(error);
 }
 
-LogicalResult galvatron::writeStageFolder(ModuleOp lowered, ArrayRef<Timetable> timetables, const search::Plan &plan,
+LogicalResult galvatron::writeStageFolder(ModuleOp lowered, ArrayRef<Timetable> timetables, const JobPlan &job,
                                           StringRef timetable, const MainJobOptions &options) {
   OutputFolder folder(getOutputFolder(options));
   if (std::string error = folder.create(); !error.empty())
     return reportError(error);
-  if (failed(fillFolder(folder, lowered, timetables, plan, timetable, options)))
+  if (failed(fillFolder(folder, lowered, timetables, job, timetable, options)))
     return failure();
   if (std::string error = folder.commit(); !error.empty())
     return reportError(error);
-  printPlanSummary(plan, llvm::outs());
+  printPlanSummary(job.plan, llvm::outs());
   if (options.explain)
-    printPlanReasons(plan, llvm::outs());
+    printPlanReasons(job.plan, llvm::outs());
+  if (options.listPlans)
+    printListedPlans(job, options);
   llvm::outs() << "wrote " << folder.getPath() << "; train with " << getOutputFolder(options) << "/launch --help\n";
   return success();
 }

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_DRIVER_JOBOUTPUT_H
 #define GALVATRON_DRIVER_JOBOUTPUT_H
 
-#include "MainJobOptions.h"
+#include "JobPlan.h"
 
 #include "galvatron/Schedule/VerifyTimetable.h"
 #include "galvatron/Search/Formats/PlanFile.h"
@@ -23,10 +23,12 @@ mlir::LogicalResult printTimetable(mlir::ModuleOp lowered, llvm::ArrayRef<Timeta
                                    const TimetableProof &proof, const MainJobOptions &options);
 
 /// The folder of a module after phase `lower` with its stages' timetables, as binaries and as `timetable`, the text of
-/// timetable.json, and the plan to standard output. No folder is left where it fails.
-mlir::LogicalResult writeStageFolder(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
-                                     const search::Plan &plan, llvm::StringRef timetable,
-                                     const MainJobOptions &options);
+/// timetable.json, with those that were listed, and the plan to standard output. No folder is left where it fails.
+mlir::LogicalResult writeStageFolder(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables, const JobPlan &job,
+                                     llvm::StringRef timetable, const MainJobOptions &options);
+
+/// The plans that were listed, into the folder `plans` of the output's, and what they are to standard output.
+mlir::LogicalResult writeListedPlans(const JobPlan &job, const MainJobOptions &options);
 
 } // namespace galvatron
 

@@ -3,6 +3,7 @@
 
 #include "BudgetSearch.h"
 #include "ProgramDiagnostics.h"
+#include "StepPrediction.h"
 
 #include "dialects/Graph/GraphInputs.h"
 #include "galvatron/Costs/ModelLayers.h"
@@ -138,9 +139,20 @@ static OwningOpRef<ModuleOp> copyUnder(const search::Plan &plan, ModuleOp module
   return copy;
 }
 
-/// The phase's solver: the fastest plan that fits by exact bytes.
+/// Seconds of a step of `module` under `plan`, simulated; nothing where it cannot be lowered.
+static std::optional<double> simulate(ModuleOp module, const search::Plan &plan, const search::Cluster &cluster,
+                                      const MainJobOptions &options, PhaseRunner &phases) {
+  OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
+  auto timetables = std::make_shared<std::vector<Timetable>>();
+  if (failed(phases.tryLower(*copy, timetables)))
+    return std::nullopt;
+  FailureOr<StepPrediction> prediction = predictStep(*copy, *timetables, JobPlan{plan, cluster}, options);
+  return failed(prediction) ? std::nullopt : std::optional(prediction->simulated.stepSeconds);
+}
+
+/// The phase's solver: the fastest plan that fits by exact bytes. Leaves what was listed in `job`.
 static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const search::Problem &problem,
-                                                     PhaseRunner &phases, int64_t threads) {
+                                                     PhaseRunner &phases, const MainJobOptions &options, JobPlan &job) {
   auto lower = [&](const search::Plan &plan) -> std::optional<std::vector<RankBytes>> {
     OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
     if (failed(phases.tryLower(*copy)))
@@ -149,8 +161,11 @@ static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const sear
     return failed(bytes) ? std::nullopt : std::optional(std::move(*bytes));
   };
   search::SolveOptions solve;
-  solve.threads = int(threads);
-  search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower, solve).run();
+  solve.threads = int(options.threads.value_or(module.getContext()->getNumThreads()));
+  NearPlansOptions near;
+  near.listed = options.listPlans.value_or(1);
+  near.simulate = [&](const search::Plan &plan) { return simulate(module, plan, problem.cluster, options, phases); };
+  search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower, solve, near).run();
   if (!answer)
     return module.emitError(answer.error().message);
   if (answer->refused) {
@@ -160,6 +175,9 @@ static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const sear
   }
   search::Solution solution;
   solution.plan = std::move(answer->plan);
+  job.hasListedAll = answer->hasListedAll;
+  if (options.listPlans)
+    job.listed = std::move(answer->listed);
   solution.infeasible.smallestBudgetBytes = answer->smallestBudget;
   solution.infeasible.message = std::move(answer->message);
   solution.candidates = answer->candidates;
@@ -177,13 +195,14 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   phase.deviceKind = options.cluster.device;
   phase.memory = options.cluster.memory;
   phase.microBatches = options.microBatches.value_or(0);
-  search::Plan searched;
+  JobPlan searched{{}, cluster};
   phase.solver = [&](ModuleOp differentiated, const search::Problem &problem) {
-    int64_t threads = options.threads.value_or(differentiated.getContext()->getNumThreads());
-    FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases, threads);
+    FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases, options, searched);
     if (succeeded(solution) && solution->plan) {
-      searched = *solution->plan;
-      search::addProfileReason(problem, searched);
+      searched.plan = *solution->plan;
+      search::addProfileReason(problem, searched.plan);
+      for (search::Plan &plan : searched.listed)
+        search::addProfileReason(problem, plan);
     }
     return solution;
   };
@@ -202,5 +221,5 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
     return failure();
   if (!options.search)
     return readJobPlan(module, options);
-  return JobPlan{std::move(searched), cluster};
+  return searched;
 }

@@ -14,6 +14,10 @@ namespace galvatron {
 struct JobPlan {
   search::Plan plan;       ///< no layers: there is none
   search::Cluster cluster; ///< that it runs on
+  /// Of a search that was asked for several: the best plans, by rising simulated seconds, `plan` first; and whether no
+  /// other one fits.
+  std::vector<search::Plan> listed = {};
+  bool hasListedAll = false;
 };
 
 /// The cluster that the options mean, which has to fit the target. Fails with a message.

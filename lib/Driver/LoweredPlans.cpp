@@ -61,6 +61,15 @@ int64_t LoweredPlans::findBytesAbove(int64_t memory) const {
   return least;
 }
 
+bool LoweredPlans::isKnownTooLarge(const search::Plan &plan, int64_t memory) const {
+  for (int stage = 0; stage < plan.pipeline; ++stage) {
+    auto known = bytesOfStages.find(describeStage(plan, stage));
+    if (known != bytesOfStages.end() && known->second.total() > memory)
+      return true;
+  }
+  return false;
+}
+
 std::vector<search::LoweredPlan> LoweredPlans::explain(const search::Plan &chosen, int64_t budget) const {
   std::vector<search::LoweredPlan> explained = plans;
   std::string text = describePlan(chosen);
@@ -69,6 +78,8 @@ std::vector<search::LoweredPlan> LoweredPlans::explain(const search::Plan &chose
       other.lostBy = "cannot be lowered";
     else if (other.bytes > budget)
       other.lostBy = "takes " + search::formatBytes(double(other.bytes - budget)) + " too much";
+    else if (other.seconds < chosen.predictedStepSeconds)
+      other.lostBy = "slower by simulation";
     else if (other.plan != text)
       llvm::raw_string_ostream(other.lostBy)
           << llvm::format("%.3g ms a step", (other.seconds - chosen.predictedStepSeconds) * 1e3);

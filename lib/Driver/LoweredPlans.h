@@ -32,6 +32,9 @@ public:
   /// The least of their bytes that are more than `memory`; the largest number if there are none.
   int64_t findBytesAbove(int64_t memory) const;
 
+  /// Whether a stage of it was lowered that takes more than `memory`.
+  bool isKnownTooLarge(const search::Plan &plan, int64_t memory) const;
+
   /// The plans by rising time, each with what it lost by against `chosen`, which fits `budget`.
   std::vector<search::LoweredPlan> explain(const search::Plan &chosen, int64_t budget) const;
 

@@ -107,6 +107,17 @@ static FailureOr<std::optional<StepPrediction>> predict(ModuleOp module, ArrayRe
   return std::optional(std::move(*prediction));
 }
 
+/// Notes in its plans what a step computes and what a device could.
+static void noteFlops(JobPlan &job, const ModelFlops &flops) {
+  const search::DeviceKind &device = job.cluster.device;
+  auto note = [&](search::Plan &plan) {
+    plan.modelFlopsPerStep = flops.perStep;
+    plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;
+  };
+  note(job.plan);
+  llvm::for_each(job.listed, note);
+}
+
 LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {
   Phase start = detectPhase(module);
   if (std::string wrong = findWrongOption(options, start); !wrong.empty())
@@ -125,9 +136,7 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
   if (failed(job))
     return failure();
-  job->plan.modelFlopsPerStep = flops.perStep;
-  const search::DeviceKind &device = job->cluster.device;
-  job->plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;
+  noteFlops(*job, flops);
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
@@ -142,6 +151,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
     return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);
+  if (options.writesPlansOnly())
+    return writeListedPlans(*job, options);
   if (!options.writesFolder()) {
     bool isExplained = options.explain && detectPhase(module) == Phase::Lower && !job->plan.layers.empty();
     if (isExplained && failed(noteBytes(*job, module)))
@@ -150,5 +161,5 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   }
   if (options.verifyTimetable)
     printProof(*proof, llvm::outs());
-  return writeStageFolder(module, *timetables, job->plan, search::writeTimetable((*prediction)->step), options);
+  return writeStageFolder(module, *timetables, *job, search::writeTimetable((*prediction)->step), options);
 }

@@ -5,6 +5,9 @@
 
 using namespace galvatron;
 
+/// Plans that a user may ask for: each one is lowered.
+static constexpr int64_t kMostListed = 999;
+
 static std::string findWrongValue(const MainJobOptions &options) {
   if (options.search && !options.plan.empty())
     return "expects --search or --plan, but got both";
@@ -36,6 +39,18 @@ static std::string findWrongNumber(const MainJobOptions &options) {
     return "expects --micro-batches of at least 1, but got " + std::to_string(*options.microBatches);
   if (options.microBatches && !options.search)
     return "expects --micro-batches with --search; a plan has them as its key micro_batches";
+  if (options.listPlans && (*options.listPlans < 1 || *options.listPlans > kMostListed))
+    return "expects --list-plans of 1 to " + std::to_string(kMostListed) + ", but got " +
+           std::to_string(*options.listPlans);
+  if (options.listPlans && !options.search)
+    return "expects --list-plans with --search, whose best plans it lists";
+  if (options.listPlans && options.compileTo)
+    return "expects --list-plans or --compile-to, but got both: -o names a folder or a file";
+  if (options.listPlans && options.asksForTimetable() && !options.writesFolder())
+    return "expects --list-plans with --search or --search --lower, but got an option that prints a timetable; print "
+           "those of listed plans with --plan=FILE";
+  if (options.writesPlansOnly() && options.output.empty())
+    return "expects -o DIR with --list-plans, a folder for the plans";
   if (options.threads && *options.threads < 1)
     return "expects --threads of at least 1, but got " + std::to_string(*options.threads);
   if (options.threads && !options.search)

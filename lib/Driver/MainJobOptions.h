@@ -21,6 +21,7 @@ struct MainJobOptions {
   std::string simulate; ///< file for the predicted trace of a step; empty: none
   ClusterInput cluster;
   std::optional<int64_t> globalBatch, microBatches;
+  std::optional<int64_t> listPlans;    ///< plans of a search to write into the folder's `plans`
   std::optional<int64_t> threads;      ///< of the search; default: the context's
   std::string target = "cpu";          ///< device library: "cpu" or "cuda"
   std::string architecture = "sm_90a"; ///< of the GPUs
@@ -30,6 +31,8 @@ struct MainJobOptions {
   /// Whether the job ends in a folder of stage binaries; else it prints a program, or what its stages do and what is
   /// proved of that.
   bool writesFolder() const { return lower && !compileTo; }
+  /// Whether it ends in the files of plans that were listed, and nothing else.
+  bool writesPlansOnly() const { return listPlans && !writesFolder(); }
   /// Whether the job is about what stages do in a step.
   bool asksForTimetable() const { return printTimetable || verifyTimetable; }
   /// The last phase to run.

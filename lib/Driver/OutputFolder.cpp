@@ -26,8 +26,24 @@ static bool isFolderOfProgram(llvm::StringRef path) {
   return fs::exists(inFolder(path, "plan.json")) && fs::exists(inFolder(path, "launch"));
 }
 
-/// Whether the compiler writes files of that name; a checkpoint or a log in the folder is its user's.
-static bool isPartOfProgram(llvm::StringRef name) {
+/// Whether it holds listed plans, 01.json and so on, and nothing else.
+static bool isFolderOfPlans(llvm::StringRef path) {
+  std::error_code error;
+  fs::directory_iterator file(path, error), end;
+  bool hasAny = false;
+  for (; !error && file != end; file.increment(error)) {
+    llvm::StringRef name = llvm::sys::path::filename(file->path());
+    if (!name.consume_back(".json") || name.size() < 2 || !llvm::all_of(name, llvm::isDigit))
+      return false;
+    hasAny = true;
+  }
+  return hasAny && !error;
+}
+
+/// Whether the compiler writes files of that name into `folder`; a checkpoint or a log there is its user's.
+static bool isPartOfProgram(llvm::StringRef folder, llvm::StringRef name) {
+  if (isFolderOfPlans(folder) || (name == "plans" && isFolderOfPlans(inFolder(folder, name))))
+    return true;
   llvm::StringRef stage = name;
   bool isStage = stage.consume_front("stage") && !stage.empty() && llvm::all_of(stage, llvm::isDigit);
   return isStage || name == "launch" || name == "plan.json" || name == "timetable.json" || name == "config.json" ||
@@ -63,7 +79,7 @@ std::string OutputFolder::create() {
   if (holdsWorkingFolder(path))
     return "expects the output to be a folder of its own, but the working folder lies in '" + path +
            "'; name another with -o";
-  if (fs::is_directory(path) && !isEmptyFolder(path) && !isFolderOfProgram(path))
+  if (fs::is_directory(path) && !isEmptyFolder(path) && !isFolderOfProgram(path) && !isFolderOfPlans(path))
     return "expects '" + path +
            "' to be free or an earlier output, but it holds other files; name another folder with -o";
   llvm::StringRef parent = llvm::sys::path::parent_path(path);
@@ -87,6 +103,12 @@ std::string OutputFolder::writeFile(llvm::StringRef name, llvm::StringRef text) 
     file.clear_error();
   }
   return error ? "cannot write '" + getFilePath(name) + "': " + error.message() : "";
+}
+
+std::string OutputFolder::createFolder(llvm::StringRef name) {
+  std::error_code error = fs::create_directory(getFilePath(name));
+  return error ? "cannot create the folder '" + getFilePath(name) + "': " + error.message() + "; name another with -o"
+               : "";
 }
 
 std::string OutputFolder::addFile(llvm::StringRef name, llvm::StringRef source) {
@@ -126,7 +148,7 @@ std::string OutputFolder::commit() {
   std::error_code error;
   for (fs::directory_iterator file(replaced, error), end; !error && file != end; file.increment(error)) {
     llvm::StringRef name = llvm::sys::path::filename(file->path());
-    if (!isPartOfProgram(name))
+    if (!isPartOfProgram(replaced, name))
       if (std::error_code moved = fs::rename(file->path(), inFolder(path, name)))
         return "cannot move '" + file->path() + "' to '" + path + "': " + moved.message() + "; move it by hand";
   }

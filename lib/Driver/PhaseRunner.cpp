@@ -34,8 +34,8 @@ LogicalResult PhaseRunner::lower(ModuleOp planned, Phase last, std::shared_ptr<s
   return runIfDue(Phase::Lower, [&](OpPassManager &passes) { buildLowerPhase(passes, lower); });
 }
 
-LogicalResult PhaseRunner::tryLower(ModuleOp planned) {
+LogicalResult PhaseRunner::tryLower(ModuleOp planned, std::shared_ptr<std::vector<Timetable>> timetables) {
   ScopedDiagnosticHandler silence(planned.getContext(), [](Diagnostic &) {});
   llvm::SaveAndRestore<bool> trial(isTrial, true);
-  return lower(planned, Phase::Lower);
+  return lower(planned, Phase::Lower, std::move(timetables));
 }

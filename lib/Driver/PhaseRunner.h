@@ -27,9 +27,9 @@ public:
   mlir::LogicalResult lower(mlir::ModuleOp planned, Phase last,
                             std::shared_ptr<std::vector<Timetable>> timetables = nullptr);
 
-  /// To the end and in silence, for its bytes alone: what later phases remark on, and options that print programs, are
-  /// for the plan that is kept. May be called while another program is in a phase.
-  mlir::LogicalResult tryLower(mlir::ModuleOp planned);
+  /// To the end and in silence, for its bytes and timetables alone: what later phases remark on, and options that print
+  /// programs, are for the plan that is kept. May be called while another program is in a phase.
+  mlir::LogicalResult tryLower(mlir::ModuleOp planned, std::shared_ptr<std::vector<Timetable>> timetables = nullptr);
 
 private:
   mlir::TimingScope *timing; ///< of the phase at hand, or of all

@@ -1,21 +1,24 @@
-"""Shows a plan and the log of a run that followed it, in the terminal.
+"""Shows a plan, its program and the runs that followed it: in the terminal, or as a page.
 
     python -m galvatron.report build/llama/plan.json log.csv
+    python -m galvatron.report build/llama one=log.csv measured.json -o report.html
     python -m galvatron.report --compare predicted.json measured.json -o compare.html
 
-The last line is `final loss X.XXXX`: the loss of the last step, a mean over its global batch. `--compare` says instead where
-a step that was predicted (`--simulate`) and one that was measured (`--trace`) differ, and draws both.
+In the terminal the last line is `final loss X.XXXX`: the loss of the last step, a mean over its global batch. `--compare` says
+instead where a step that was predicted (`--simulate`) and one that was measured (`--trace`) differ, and draws both.
+docs/report.md says what the page shows.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import math
 import os
 import sys
 
 from galvatron import timelines, timelines_page
+from galvatron.report_page import curves, inputs, page
 
 CURVE_WIDTH, CURVE_HEIGHT = 72, 14
 
@@ -25,7 +28,7 @@ def strategy_text(strategy: dict) -> str:
     words = [
         key if value is True else f"{key} {value}"
         for key, value in strategy.items()
-        if value is True or (value is not False and value not in (0, 1, None))
+        if value is True or (key == "zero" and value == 1) or (value is not False and value not in (0, 1, None))
     ]
     return ", ".join(word.replace("_", " ") for word in words) or "-"
 
@@ -82,41 +85,6 @@ def curve(values: list[float], width: int = CURVE_WIDTH, height: int = CURVE_HEI
     return lines
 
 
-def read_plan(path: str) -> dict:
-    """The plan, or a ValueError that names the file and what it should be."""
-    expected = "expects the plan.json of an output folder"
-    try:
-        with open(path) as file:
-            plan = json.load(file)
-    except ValueError as error:
-        raise ValueError(f"{path}: {expected}, but it is no JSON ({error})") from None
-    needed = ("ranks", "global_batch", "micro_batches", "units")
-    missing = [key for key in needed if key not in plan] if isinstance(plan, dict) else needed
-    if missing:
-        raise ValueError(f"{path}: {expected}, but it has no {', '.join(missing)}")
-    return plan
-
-
-def read_log(path: str) -> list[dict[str, float]]:
-    """The steps, or a ValueError that names the file and what it should be."""
-    expected = "expects what --log of a run wrote (step,loss,... and a line a step)"
-    try:
-        with open(path, newline="") as file:
-            rows = csv.DictReader(file)
-            missing = [key for key in ("step", "loss", "tokens_per_second") if key not in (rows.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path}: {expected}, but it has no column {', '.join(missing)}")
-            steps = []
-            for row in rows:
-                try:
-                    steps.append({key: float(value) for key, value in row.items()})
-                except (TypeError, ValueError):
-                    raise ValueError(f"{path}: {expected}, but line {rows.line_num} is not one number a column") from None
-            return steps
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: {expected}, but it is no text ({error})") from None
-
-
 def write_whole(path: str, text: str) -> None:
     """The file takes its place at once: where it cannot be written, an older one stays.
 
@@ -152,44 +120,72 @@ def compare_traces(options: argparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="galvatron.report", description="Shows a plan and the log of its run.")
-    parser.add_argument("plan", nargs="?", help="plan.json of the output folder")
-    parser.add_argument("log", nargs="?", help="what --log of the run wrote")
-    parser.add_argument(
-        "--compare", nargs=2, metavar=("PREDICTED", "MEASURED"), help="traces of --simulate and of --trace, of one plan"
-    )
-    parser.add_argument("-o", dest="output", metavar="FILE", help="with --compare: a page with both timelines")
-    parser.add_argument("--json", metavar="FILE", help="with --compare: all figures")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="with --compare: rows of the table (10)")
-    options = parser.parse_args(arguments)
-    if options.top < 1:
-        parser.error(f"--top expects at least 1, but got {options.top}")
-    if options.compare:
-        if options.plan:
-            parser.error("--compare takes two traces and nothing else")
-        return compare_traces(options)
-    if not options.log:
-        parser.error("expects a plan.json and the log of its run, or --compare with two traces")
-    if options.output or options.json:
-        parser.error("-o and --json are of --compare")
+def print_log(log: inputs.Log) -> None:
+    losses = [loss for loss in log.columns["loss"] if loss is not None and math.isfinite(loss)]
+    print(f"measured: {curves.mean_rate(log):.0f} tokens/s over {len(log)} steps\n\nloss")
+    if losses:
+        print("\n".join(curve(losses)))
+    last = next((loss for loss in reversed(log.columns["loss"]) if loss is not None), math.nan)
+    print(f"\nfinal loss {last:.4f}")
+
+
+def show_plan(options: argparse.Namespace) -> int:
+    """In the terminal, unless a page is asked for; --json goes with either."""
     try:
-        plan = read_plan(options.plan)
-        steps = read_log(options.log)
+        program = inputs.read_program(options.plan)
+        given = inputs.read_inputs(options.inputs)
+        inputs.check_traces(given, program)
+        against = inputs.read_program(options.against) if options.against else None
+        if against:
+            inputs.check_against(program, against)
+        if options.output or options.json:
+            report = page.Report(program, given, against)
+            if options.json:
+                write_whole(options.json, json.dumps(report.data(), indent=1, allow_nan=False) + "\n")
+            if options.output:
+                write_whole(options.output, page.write(report))
     except (OSError, ValueError) as error:
         print(f"galvatron.report: error: {error}", file=sys.stderr)
         return 1
-    if not steps:
-        print(f"galvatron.report: error: {options.log} has no steps yet", file=sys.stderr)
-        return 1
-
-    print("\n".join(describe_plan(plan)))
-    # The first step pays for page faults and first-touch work, so it does not count in the mean.
-    rates = [step["tokens_per_second"] for step in steps[1:] or steps]
-    print(f"measured: {sum(rates) / len(rates):.0f} tokens/s over {len(steps)} steps\n\nloss")
-    print("\n".join(curve([step["loss"] for step in steps])))
-    print(f"\nfinal loss {steps[-1]['loss']:.4f}")
+    if options.output:
+        print(f"wrote {options.output}")
+        return 0
+    print("\n".join(describe_plan(program.plan)))
+    for number, log in enumerate(given.logs):
+        if len(given.logs) > 1:
+            print(("\n" if number else "") + f"run {log.name}")
+        print_log(log)
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="galvatron.report", description="Shows a plan, its program and its runs.")
+    parser.add_argument("plan", nargs="?", metavar="PLAN", help="plan.json, or the output folder in which it is")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="logs (--log; NAME=FILE names a run) and traces (--trace, --simulate)",
+    )
+    parser.add_argument("--against", metavar="PLAN", help="a second plan of the same model, shown beside the first")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("PREDICTED", "MEASURED"), help="traces of --simulate and of --trace, of one plan"
+    )
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", help="a page instead of text; with --compare of both timelines"
+    )
+    parser.add_argument("--json", metavar="FILE", help="all figures")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="with --compare: rows of the table (10)")
+    options = parser.parse_intermixed_args(arguments)
+    if options.top < 1:
+        parser.error(f"--top expects at least 1, but got {options.top}")
+    if options.compare:
+        if options.plan or options.against:
+            parser.error("--compare takes two traces and nothing else")
+        return compare_traces(options)
+    if not options.plan:
+        parser.error("expects a plan.json or an output folder, or --compare with two traces")
+    return show_plan(options)
 
 
 if __name__ == "__main__":

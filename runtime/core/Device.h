@@ -32,6 +32,13 @@ struct DeviceCopy {
   int64_t bytes;
 };
 
+/// When an entry ran on the device, in nanoseconds of the host's steady clock; what it started beside compute, if
+/// anything.
+struct EntryTime {
+  int64_t begin = 0, end = 0;
+  int64_t besideBegin = 0, besideEnd = 0; // 0: nothing
+};
+
 struct DeviceHooks {
   /// One line for people: device, libraries, the kernels they chose. Valid for the process' life.
   const char *(*describe)();
@@ -70,6 +77,11 @@ struct DeviceHooks {
   void (*startCopies)(gvrt_context *context, const DeviceCopy *copies, int64_t count) = nullptr;
   /// Whether those are done.
   bool (*areCopied)(gvrt_context *context) = nullptr;
+  /// For --trace, null where the host's clock says when entries ran: waits for all that is under way, and the next `run`
+  /// is of a traced step. Then, once that is over, the times of its entries by number; returns by how much they may be
+  /// off against the host's clock, in nanoseconds.
+  void (*traceNext)(gvrt_context *context) = nullptr;
+  double (*readTimes)(gvrt_context *context, std::vector<EntryTime> &times) = nullptr;
   /// What this process takes of the device's memory, as the device reports it, in bytes; `allocate`'s included.
   int64_t (*bytesInUse)(gvrt_context *context) = nullptr;
 };

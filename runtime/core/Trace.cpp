@@ -65,7 +65,10 @@ void Trace::beginStep(int64_t step) {
     spans.reserve((entries.size() + 2) * (size_t)(lastTraced - step + 1));
   }
   lastStep = step;
-  context.entryTimes = this;
+  if (isTimedByDevice())
+    device.hooks->traceNext(&context);
+  else
+    context.entryTimes = this;
 }
 
 void Trace::begin(int64_t number) { spans.push_back({number, context.step, traceTime(), 0}); }
@@ -85,13 +88,36 @@ void Trace::endSums() {
 }
 
 void Trace::endUpdate() {
-  if (isTracing)
-    end(kUpdate);
+  if (!isTracing)
+    return;
+  device.hooks->synchronize(&context);
+  end(kUpdate);
+}
+
+void Trace::takeDeviceTimes() {
+  std::vector<EntryTime> times;
+  deviceError = std::max(deviceError, device.hooks->readTimes(&context, times));
+  // The host came to the sums while the entries ran; they begin where these end.
+  Span sums = spans.end()[-2], update = spans.back();
+  spans.resize(spans.size() - 2);
+  for (size_t entry = 0; entry < times.size(); ++entry) {
+    const EntryTime &time = times[entry];
+    // Of a body compute counts, whatever it starts beside.
+    bool isBeside = time.besideEnd && entries[entry].stream != "compute";
+    spans.push_back({(int64_t)entry, context.step, isBeside ? time.besideBegin : time.begin,
+                     isBeside ? time.besideEnd : time.end});
+    sums.begin = std::max(sums.begin, time.end);
+  }
+  sums.begin = std::min(sums.begin, sums.end);
+  spans.insert(spans.end(), {sums, update});
 }
 
 void Trace::endStep(double seconds) {
-  if (isTracing)
-    stepSeconds.push_back(seconds);
+  if (!isTracing)
+    return;
+  stepSeconds.push_back(seconds);
+  if (isTimedByDevice())
+    takeDeviceTimes();
   isTracing = false;
 }
 
@@ -169,7 +195,7 @@ std::string Trace::writeEvents(const ClockReading &before, const ClockReading &a
   // What a receive has started has come when its wait ends.
   std::map<std::pair<int64_t, int64_t>, int64_t> ends; // by step and entry
   for (const Span &span : spans)
-    if (span.entry >= 0 && entries[span.entry].started >= 0 &&
+    if (!isTimedByDevice() && span.entry >= 0 && entries[span.entry].started >= 0 &&
         entries[entries[span.entry].started].kind == TraceEntry::Kind::Receive)
       ends[{span.step, entries[span.entry].started}] = span.end;
   TraceEntry sums, update;
@@ -255,7 +281,7 @@ Status Trace::finish() {
   isWritten = true;
   ClockReading after = exchangeClocks(world);
   // Of two ranks, neither of them rank 0, both may be wrong.
-  std::vector<double> errors = world.gather(std::max(before->error, after.error));
+  std::vector<double> errors = world.gather(std::max(before->error, after.error) + deviceError);
   std::sort(errors.rbegin(), errors.rend());
   double error = errors[0] + (errors.size() > 1 ? errors[1] : 0) + 2; // times are to the nanosecond
   return writeFile(writeEvents(*before, after, origin), error);

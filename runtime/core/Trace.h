@@ -8,6 +8,7 @@
 #ifndef GALVATRON_RUNTIME_CORE_TRACE_H
 #define GALVATRON_RUNTIME_CORE_TRACE_H
 
+#include "runtime/core/Device.h"
 #include "runtime/core/EntryTimes.h"
 #include "runtime/core/Options.h"
 #include "runtime/core/TraceClock.h"
@@ -19,9 +20,9 @@ namespace galvatron {
 
 class Trace final : private EntryTimes {
 public:
-  Trace(const World &world, const Manifest &manifest, const gvrt_program &program, gvrt_context &context,
-        const Options &options)
-      : world(world), manifest(manifest), program(program), context(context), options(options) {}
+  Trace(const World &world, const Manifest &manifest, const gvrt_program &program, const Options &options,
+        gvrt_context &context, const Device &device)
+      : world(world), manifest(manifest), program(program), options(options), context(context), device(device) {}
 
   /// For a run of these steps, whose timetable is sound: whether there is something to trace, and where it can be
   /// written to.
@@ -50,6 +51,9 @@ private:
 
   void begin(int64_t number) override;
   void end(int64_t number) override;
+  /// Of a device that notes times itself: those of the step's entries.
+  void takeDeviceTimes();
+  bool isTimedByDevice() const { return device.hooks->readTimes != nullptr; }
   bool isTraced(int64_t step) const { return step >= firstTraced && step <= lastTraced && step > lastStep; }
   std::string writeEvents(const ClockReading &before, const ClockReading &after, double origin) const;
   Status writeFile(const std::string &text, double error) const;
@@ -58,8 +62,9 @@ private:
   const World &world;
   const Manifest &manifest;
   const gvrt_program &program;
-  gvrt_context &context;
   const Options &options;
+  gvrt_context &context;
+  const Device &device;
   int64_t firstTraced = 0, lastTraced = -1; // steps; none
   int64_t lastStep = -1;                    // traced so far
   bool isTracing = false, isWritten = false;
@@ -67,7 +72,8 @@ private:
   std::vector<Span> spans;
   std::vector<double> stepSeconds;
   std::optional<ClockReading> before;
-  double origin = 0; // rank 0's clock before the first traced step, in nanoseconds
+  double deviceError = 0; // of the device's times against the host's clock, in nanoseconds
+  double origin = 0;      // rank 0's clock before the first traced step, in nanoseconds
 };
 
 } // namespace galvatron

@@ -58,9 +58,6 @@ Status Training::prepare() {
 }
 
 Status Training::prepareTrace() {
-  if (!options.trace.empty() && device.hooks->run)
-    return Status::error("--trace is of programs for the cpu, but this one is for ", manifest.device,
-                         "; leave it out, or compile with --target=cpu");
   return isComplete ? Status::success() : trace.open(firstStep, lastStep);
 }
 

@@ -28,7 +28,7 @@ public:
       : world(world), manifest(manifest), program(program), options(options), context(context), device(device),
         timetable(program, manifest, Timetable::training(program)),
         evaluation(world, manifest, program, options, context, device),
-        trace(world, manifest, program, context, options) {}
+        trace(world, manifest, program, options, context, device) {}
   ~Training();
 
   /// Checks what can be checked before the first step, allocates the arena, brings the start values.

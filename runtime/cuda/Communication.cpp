@@ -8,6 +8,7 @@
 #include "runtime/api/Functions.h"
 #include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
+#include "runtime/cuda/StepTimes.h"
 
 #include <algorithm>
 #include <chrono>
@@ -220,6 +221,8 @@ void fork(gvrt_context *context, SideStream &side) {
   GVRT_CUDA(context, cudaEventRecord(side.forked, stateOf(context).compute));
   GVRT_CUDA(context, cudaStreamWaitEvent(side.stream, side.forked));
   side.used = true;
+  if (context->entryTimes)
+    stateOf(context).times->beginBeside(side.stream);
 }
 
 void join(gvrt_context *context, SideStream &side) {
@@ -238,6 +241,8 @@ void joinLater(gvrt_context *context, cudaStream_t stream, int64_t handle) {
   if (!communication.handles[handle])
     GVRT_CUDA(context, cudaEventCreateWithFlags(&communication.handles[handle], cudaEventDisableTiming));
   GVRT_CUDA(context, cudaEventRecord(communication.handles[handle], stream));
+  if (context->entryTimes)
+    stateOf(context).times->endBeside(stream);
   communication.underWay[handle] = true;
 }
 

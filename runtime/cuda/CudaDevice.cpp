@@ -13,6 +13,7 @@
 #include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
 #include "runtime/cuda/StepGraph.h"
+#include "runtime/cuda/StepTimes.h"
 #include "runtime/cuda/Update.h"
 
 #include <cstdio>
@@ -143,6 +144,8 @@ void releaseArena(gvrt_context *context, void *memory, int64_t bytes) {
   cudaDeviceSynchronize();
   state.graph.reset();
   state.evaluationGraph.reset();
+  state.tracedGraph.reset();
+  state.times.reset();
   if (state.update) {
     release(context, state.update->memory, state.update->memoryBytes);
     state.update.reset();
@@ -179,6 +182,7 @@ void start(gvrt_context *context, const Manifest &manifest, const Options &optio
   State &state = stateOf(context);
   state.workspace = arena + manifest.workspace.offset;
   state.workspaceBytes = manifest.workspace.bytes;
+  state.traces = !options.trace.empty();
   startUpdates(context, manifest, options, arena);
 }
 
@@ -220,6 +224,8 @@ constexpr DeviceHooks kHooks = {
     .releaseHost = releaseHost,
     .startCopies = startCopies,
     .areCopied = areCopied,
+    .traceNext = traceNext,
+    .readTimes = readTimes,
     .bytesInUse = bytesInUse,
 };
 

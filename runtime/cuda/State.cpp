@@ -3,6 +3,7 @@
 #include "runtime/cuda/Communication.h"
 #include "runtime/cuda/HostCopies.h"
 #include "runtime/cuda/StepGraph.h"
+#include "runtime/cuda/StepTimes.h"
 #include "runtime/cuda/Update.h"
 
 namespace galvatron::cuda {

@@ -30,6 +30,7 @@ struct StepScalars {
 struct Communication; // NCCL's side: Communication.h
 struct UpdatePlan;    // optimizer's side: Update.h
 struct StepGraph;     // the captured step: StepGraph.h
+class StepTimes;      // traced steps: StepTimes.h
 struct HostCopies;    // checkpoints' side: HostCopies.h
 
 struct State {
@@ -53,6 +54,10 @@ struct State {
   std::unique_ptr<Communication> communication;
   std::unique_ptr<UpdatePlan> update;
   std::unique_ptr<StepGraph> graph, evaluationGraph;
+  std::unique_ptr<StepGraph> tracedGraph; // training's, with events
+  std::unique_ptr<StepTimes> times;       // of it
+  bool traces = false;                    // some step is to be traced: --trace
+  bool isNextTraced = false;
   std::unique_ptr<HostCopies> copies; // from the first one on
 
   State();

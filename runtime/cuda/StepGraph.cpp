@@ -1,6 +1,7 @@
 //===- StepGraph.cpp - one step, captured once and replayed -------------------------===//
 //
-// Training has a graph, and so has evaluation.
+// Training has a graph, and so has evaluation. Where --trace is given, training has a second one, with events (StepTimes.h),
+// for traced steps.
 //
 // The first step runs twice: once as it stands, in tuning mode, which loads kernels, builds plans, measures products
 // and lets NCCL set up its connections, none of which may happen while a graph is captured; then as the graph. Nothing
@@ -9,6 +10,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/StepGraph.h"
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/StepTimes.h"
 #include "runtime/cuda/Ticks.h"
 #include "runtime/cuda/Update.h"
 
@@ -50,7 +52,9 @@ static void tickSometimes(gvrt_context *context) {
   GVRT_CUDA(context, cudaGetLastError());
 }
 
-static std::unique_ptr<StepGraph> capture(gvrt_context *context, void (*walk)(void *argument), void *argument) {
+/// `times`: told of the entries; null: of a step that is not traced.
+static std::unique_ptr<StepGraph> capture(gvrt_context *context, void (*walk)(void *argument), void *argument,
+                                          EntryTimes *times = nullptr) {
   State &state = stateOf(context);
   auto captured = std::make_unique<StepGraph>();
   cudaGraph_t graph = nullptr;
@@ -58,7 +62,9 @@ static std::unique_ptr<StepGraph> capture(gvrt_context *context, void (*walk)(vo
   GVRT_CUDA(context, cudaStreamBeginCapture(state.compute, cudaStreamCaptureModeThreadLocal));
   state.captured = 0;
   context->afterEntry = tickSometimes;
+  context->entryTimes = times;
   walk(argument);
+  context->entryTimes = nullptr;
   context->afterEntry = nullptr;
   joinAll(context);
   GVRT_CUDA(context, cudaStreamEndCapture(state.compute, &graph));
@@ -77,8 +83,16 @@ void run(gvrt_context *context, double rate, void (*walk)(void *argument), void 
     // A rank that is still tuning would let the others' collectives wait on their GPUs.
     GVRT_MPI(context, MPI_Barrier(MPI_COMM_WORLD));
     graph = capture(context, walk, argument);
+    if (state.traces && !context->isEvaluating) {
+      // Now, as it takes long: traced steps shall not take longer than others.
+      state.times = std::make_unique<StepTimes>(context);
+      state.tracedGraph = capture(context, walk, argument, state.times.get());
+    }
   }
-  GVRT_CUDA(context, cudaGraphLaunch(graph->executable, state.compute));
+  bool isTraced = !context->isEvaluating && std::exchange(state.isNextTraced, false);
+  if (isTraced)
+    state.times->anchor();
+  GVRT_CUDA(context, cudaGraphLaunch(isTraced ? state.tracedGraph->executable : graph->executable, state.compute));
 }
 
 void runOneByOne(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) {

@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_example(tree):
     example = read_example()
-    assert len(example.splitlines()) == 15
+    assert len(example.splitlines()) == 16
     environ = {name: value for name, value in environment().items() if name != "GALVATRON_BUILD_DIR"}
     command = ["bash", "-euc", example]
     done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, timeout=2 * TIMEOUT_SECONDS)
@@ -43,3 +43,4 @@ def test_example(tree):
     assert json.loads((tree / "run" / "latest" / "training.json").read_text())["step"] == 4
     plans = [json.loads((tree / "build" / name / "plan.json").read_text()) for name in ("model", "other")]
     assert plans[0]["units"] == plans[1]["units"] and plans[0]["ranks"] == 4
+    assert 'data-source="measured"' in (tree / "report.html").read_text()

@@ -5,6 +5,7 @@
 Runs from a folder of prebuilt binaries, too: plain Python, libraries beside the binary.
 """
 
+import json
 import os
 import re
 import shutil
@@ -182,6 +183,32 @@ class WithGpuTest(CudaFixture):
         used = int(re.search(r"device +\[(\d+)\] bytes in use", self.output).group(1))
         self.assertGreater(used, peak)
         self.assertLess(used, peak + (4 << 30))
+
+    def test_traced_steps(self):
+        for plan in self.plans():
+            with self.subTest(plan=plan):
+                file = self.path("trace.json")
+                plain = self.train(plan, "--steps", 5)
+                traced = self.train(plan, "--steps", 5, "--trace", file, "--trace-steps", "2:4")
+                self.assertEqual([row[:4] for row in traced], [row[:4] for row in plain])
+                with open(file) as text:
+                    trace = json.load(text)
+                error = trace["galvatron"]["clock_error_us"]
+                for rank in range(plan[0] * plan[1]):
+                    for step in range(2, 5):
+                        own = [e for e in trace["traceEvents"] if e["ph"] == "X" and (e["pid"], e["args"]["step"]) == (rank, step)]
+                        entries = [event["args"]["entry"] for event in own]
+                        self.assertEqual(entries, [*range(len(own) - 2), -1, -1])
+                        compute = [event for event in own[:-2] if event["tid"] == 0]
+                        for before, after in zip(compute, compute[1:]):
+                            self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 0.002)
+                        self.assertLessEqual(compute[-1]["ts"], own[-1]["ts"] + error)
+                ends = {event["id"]: event["ts"] for event in trace["traceEvents"] if event["ph"] == "f"}
+                starts = {event["id"]: event["ts"] for event in trace["traceEvents"] if event["ph"] == "s"}
+                self.assertEqual(starts.keys(), ends.keys())
+                self.assertEqual(len(starts), 2 * MICRO_BATCHES * (plan[0] - 1) * plan[1] * 3)
+                for key, start in starts.items():
+                    self.assertGreaterEqual(ends[key], start - error)
 
     def fails(self, plan, message, *options, environment=None):
         result = self.run_program(self.program(*plan), *options, environment=environment)

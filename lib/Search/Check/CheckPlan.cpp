@@ -71,24 +71,32 @@ private:
   /// False: the entry's value is still on its way.
   bool step(int stage, Walk &walk) {
     const Instruction &entry = walk.entries[walk.next];
-    int part = entry.chunk * shape.stages + stage;
+    bool goesBack = shape.schedule == Schedule::ZeroBubbleV && entry.chunk == 1;
+    int part = goesBack ? 2 * shape.stages - 1 - stage : entry.chunk * shape.stages + stage;
     std::size_t value = std::size_t(part) * shape.microBatches + entry.microBatch;
-    bool splits = shape.schedule == Schedule::ZeroBubble;
+    bool splits = splitsBackward(shape.schedule);
+    double &linkToNext = goesBack ? walk.sentUp : walk.sentDown,
+           &linkToPrevious = goesBack ? walk.sentDown : walk.sentUp;
+    auto isTurn = [&](int first) { return shape.schedule == Schedule::ZeroBubbleV && first == shape.stages - 1; };
     switch (entry.phase) {
     case Computation::Forward:
       if (forwards[value] == kUnknown)
         return false;
       walk.now = std::max(walk.now, forwards[value]) + times[part].forward;
-      if (part + 1 < shape.parts())
-        walk.sentDown = forwards[value + shape.microBatches] = std::max(walk.sentDown, walk.now) + times[part].transfer;
+      if (isTurn(part))
+        forwards[value + shape.microBatches] = walk.now;
+      else if (part + 1 < shape.parts())
+        linkToNext = forwards[value + shape.microBatches] = std::max(linkToNext, walk.now) + times[part].transfer;
       return true;
     case Computation::Backward:
       if (backwards[value] == kUnknown)
         return false;
       walk.now = std::max(walk.now, backwards[value]) + times[part].backward - (splits ? times[part].weight : 0);
-      if (part > 0)
-        walk.sentUp = backwards[value - shape.microBatches] =
-            std::max(walk.sentUp, walk.now) + times[part - 1].transfer;
+      if (isTurn(part - 1))
+        backwards[value - shape.microBatches] = walk.now;
+      else if (part > 0)
+        linkToPrevious = backwards[value - shape.microBatches] =
+            std::max(linkToPrevious, walk.now) + times[part - 1].transfer;
       return true;
     case Computation::Weight:
       walk.now += times[part].weight;
@@ -378,16 +386,20 @@ bool Judge::price() {
       sums = sums > backward ? sums - backward : 0;
     }
     p.tail = parameters + sums + cost->updateSeconds;
-    bool isSecond = false;
+    // The model's ends come together where it goes down and up again.
+    bool isSecond = false, isApart = plan.pipeline > 1 && plan.schedule != Schedule::ZeroBubbleV;
+    for (const TiedParameter &tie : problem.ties)
+      if (tie.firstLayer == int(i) || tie.secondLayer == int(i))
+        isApart |= plan.layers[tie.firstLayer].stage != plan.layers[tie.secondLayer].stage;
     for (const TiedParameter &tie : problem.ties) {
       isSecond |= tie.secondLayer == int(i);
       bool here = tie.firstLayer == int(i) || tie.secondLayer == int(i);
-      if (here && plan.pipeline > 1)
+      if (here && isApart)
         p.tail += network(layer.stage)
                       .seconds(CollectiveKind::AllReduce, double(tie.bytes) / layer.strategy.tp,
                                {2, plan.ranks / plan.pipeline * (plan.pipeline - 1)});
     }
-    if (isSecond && plan.pipeline == 1)
+    if (isSecond && !isApart)
       p.cost.stateBytes -= cost->tiedStateBytes;
     priced.push_back(std::move(p));
   }
@@ -396,7 +408,7 @@ bool Judge::price() {
 
 void Judge::memory() {
   // Walk each stage's timetable, layer by layer, with everything that is alive.
-  Computation last = plan.schedule == Schedule::ZeroBubble ? Computation::Weight : Computation::Backward;
+  Computation last = splitsBackward(plan.schedule) ? Computation::Weight : Computation::Backward;
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
     std::int64_t alive = problem.cluster.device.overheadBytes;
@@ -452,7 +464,7 @@ void Judge::time() {
     double moved = relayout(before, layer, bytes);
     part.forward += moved / 2;
     part.backward += moved / 2;
-    if (parts[i - 1] != parts[i])
+    if (before.stage != layer.stage)
       times[parts[i - 1]].transfer =
           network(before.stage)
               .sendSecondsFrom(before.stage * ranks, ranks, bytes / (double(before.dp) * before.strategy.sequenceCut()),

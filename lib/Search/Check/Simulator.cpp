@@ -83,10 +83,10 @@ public:
 
 private:
   int stageOf(int device) const { return device / stageRanks; }
-  int part(int stage, const Instruction &entry) const { return entry.chunk * stages + stage; }
+  int part(int stage, const Instruction &entry) const { return timetable.shape().partOf(stage, entry.chunk); }
 
   double secondsOf(const PartTimes &times, Computation phase) const {
-    bool split = timetable.shape().schedule == Schedule::ZeroBubble;
+    bool split = splitsBackward(timetable.shape().schedule);
     switch (phase) {
     case Computation::Forward:
       return times.forward;
@@ -127,11 +127,17 @@ private:
     int here = part(stage, entry), to = here + (backward ? -1 : 1);
     if (entry.phase == Computation::Weight || to < 0 || to >= timetable.shape().parts())
       return;
+    int toStage = timetable.shape().stageOf(to), peer = toStage * stageRanks + event.device % stageRanks;
+    if (toStage == stage) {
+      queue.push({event.at, peer, entryOf[backward][to][entry.microBatch], true});
+      return;
+    }
     double seconds = price.times[std::min(here, to)].transfer;
-    double &free = devices[event.device].linkFree[backward];
+    // To the next stage, or to the one before; round a ring by what it carries.
+    bool isUp = timetable.shape().schedule == Schedule::ZeroBubbleV ? toStage < stage : backward;
+    double &free = devices[event.device].linkFree[isUp];
     double start = std::max(event.at, free);
     free = start + seconds;
-    int peer = to % stages * stageRanks + event.device % stageRanks;
     queue.push({free, peer, entryOf[backward][to][entry.microBatch], true});
     if (event.device % stageRanks == 0)
       out.spans.push_back({stage, 1, start, seconds, entry.phase, false, entry.chunk, entry.microBatch});
@@ -157,11 +163,11 @@ void followMemory(Simulation &out, const Choice &choice, const Timetable &timeta
     out.peakBytesPerStage.push_back(now[stage]);
     out.memory.push_back({stage, 0, now[stage]});
   }
-  Computation last = shape.schedule == Schedule::ZeroBubble ? Computation::Weight : Computation::Backward;
+  Computation last = splitsBackward(shape.schedule) ? Computation::Weight : Computation::Backward;
   for (const Span &span : out.spans) {
     if (span.stream || span.update)
       continue;
-    std::int64_t scratch = price.memory[span.stage].scratchBytes, part = span.chunk * shape.stages + span.stage;
+    std::int64_t scratch = price.memory[span.stage].scratchBytes, part = shape.partOf(span.stage, span.chunk);
     std::int64_t &bytes = now[span.stage];
     if (span.phase == Computation::Forward)
       bytes += saved[part];

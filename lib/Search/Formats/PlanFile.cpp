@@ -178,7 +178,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     plan.schedule = *known;
   else
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '" + schedule + "'");
-  plan.virtualStages = degree(reader, "virtual_stages");
+  plan.virtualStages = degree(reader, "virtual_stages", plan.schedule == Schedule::ZeroBubbleV ? 2 : 1);
   plan.mesh = readMesh(reader);
   plan.predictedStepSeconds = readSeconds(reader, "predicted_step_seconds");
   // The prediction is of the program that it lowered to, which another one may not be; the search's own stays.

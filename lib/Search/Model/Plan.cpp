@@ -30,10 +30,23 @@ std::vector<int> Plan::partOfLayers() const {
   int part = 0;
   for (const PlannedLayer &layer : layers) {
     if (!parts.empty() && layer.stage != shape().stageOf(part))
-      ++part;
+      part += shape().staysOnStage(part) ? 2 : 1; // the turn's second part: see below
     parts.push_back(part);
   }
+  if (schedule == Schedule::ZeroBubbleV && pipeline > 1)
+    cutTurn(parts);
   return parts;
+}
+
+/// Of the last stage under zb-v, whose two parts follow one another: as `chunk` says, or half and half.
+void Plan::cutTurn(std::vector<int> &parts) const {
+  auto [begin, end] = std::equal_range(parts.begin(), parts.end(), pipeline - 1);
+  std::ptrdiff_t half = (end - begin + 1) / 2;
+  for (auto at = begin; at != end; ++at) {
+    int chunk = layers[at - parts.begin()].chunk.value_or(at - begin >= half);
+    bool goesOn = at != begin && at[-1] == pipeline;
+    *at = pipeline - 1 + (goesOn || chunk > 0);
+  }
 }
 
 namespace {
@@ -46,27 +59,42 @@ Strategy named(const PlannedLayer &layer) {
   return strategy;
 }
 
-std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
+/// `parts`: of the layers, as far as their stages are right.
+std::optional<Error> validateStage(const Plan &plan, const std::vector<int> &parts, std::size_t index) {
   const PlannedLayer &layer = plan.layers[index];
-  const Strategy &s = layer.strategy;
   std::string at = "plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") ";
   if (layer.stage < 0 || layer.stage >= plan.pipeline)
     return Error{at + "key 'stage' expects 0 to " + number(plan.pipeline - 1) + " (pipeline " + number(plan.pipeline) +
                  "), but got " + number(layer.stage)};
-  int before = index ? plan.layers[index - 1].stage : 0;
-  int after = plan.virtualStages > 1 ? (before + 1) % plan.pipeline : before + 1;
-  if (index == 0 ? layer.stage != 0 : (layer.stage != before && layer.stage != after))
-    return Error{at +
-                 "expects stages to rise one by one from 0 in execution order, but the "
-                 "layer before is on stage " +
-                 number(before) + "; give neighbouring layers the same or the next stage"};
+  bool isVee = plan.schedule == Schedule::ZeroBubbleV;
+  int before = index ? plan.layers[index - 1].stage : 0, after = before + 1;
+  if (isVee && index)
+    after = parts[index - 1] < plan.pipeline - 1 ? before + 1 : before - 1;
+  else if (plan.virtualStages > 1)
+    after %= plan.pipeline;
+  if (index == 0 ? layer.stage != 0 : (layer.stage != before && layer.stage != after)) {
+    std::string turn = isVee ? " to the last and back to 0" : "";
+    return Error{at + "expects stages to rise one by one from 0" + turn +
+                 " in execution order, but the layer before is on stage " + number(before) +
+                 "; give neighbouring layers the same or the next stage"};
+  }
+  if (index && !layer.block.empty() && plan.layers[index - 1].block == layer.block && layer.stage != before)
+    return Error{at + "key 'stage' expects " + number(before) + ", where the other half of '" + layer.block +
+                 "' is, but got " + number(layer.stage) + "; put both on one stage"};
+  return std::nullopt;
+}
+
+std::optional<Error> validateLayer(const Plan &plan, const std::vector<int> &parts, std::size_t index,
+                                   bool supportedOnly, bool unevenBatch) {
+  if (std::optional<Error> error = validateStage(plan, parts, index))
+    return error;
+  const PlannedLayer &layer = plan.layers[index];
+  const Strategy &s = layer.strategy;
+  std::string at = "plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") ";
   if (layer.splitBackward && !splitsBackward(plan.schedule))
     return Error{at + "key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward of their " +
                  "own, but got schedule " + std::string(scheduleName(plan.schedule)) + " with split_backward " +
                  (*layer.splitBackward ? "true" : "false") + "; remove it, or use one of them"};
-  if (index && !layer.block.empty() && plan.layers[index - 1].block == layer.block && layer.stage != before)
-    return Error{at + "key 'stage' expects " + number(before) + ", where the other half of '" + layer.block +
-                 "' is, but got " + number(layer.stage) + "; put both on one stage"};
   plan::StrategyValues values = valuesOf(s, layer.dp);
   std::int64_t stageRanks = plan.ranksPerStage(), product = 1;
   std::string degrees;
@@ -170,14 +198,14 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
     return Error{"plan key 'virtual_stages' expects a unit for each of the " + number(parts) +
                  " parts (pipeline x virtual_stages), but got " + number(plan.layers.size()) +
                  " units with virtual_stages " + number(plan.virtualStages) + "; lower it, or 'pipeline'"};
+  std::vector<int> parts = plan.partOfLayers();
   std::map<std::string, int> paths;
   for (std::size_t index = 0; index < plan.layers.size(); ++index) {
-    if (auto error = validateLayer(plan, index, supportedOnly, unevenBatch))
+    if (auto error = validateLayer(plan, parts, index, supportedOnly, unevenBatch))
       return *error;
     if (!paths.emplace(plan.layers[index].path, 0).second)
       return Error{"plan lists the layer '" + plan.layers[index].path + "' twice; keep one"};
   }
-  std::vector<int> parts = plan.partOfLayers();
   for (std::size_t index = 0; index < plan.layers.size(); ++index)
     if (const PlannedLayer &layer = plan.layers[index];
         layer.chunk && *layer.chunk != plan.shape().chunkOf(parts[index]))
@@ -188,8 +216,13 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (plan.virtualStages > 1 && parts.back() != plan.shape().parts() - 1)
     return Error{"plan expects layers on each of its " + number(plan.shape().parts()) +
                  " parts (pipeline x virtual_stages), but the last layer '" + plan.layers.back().path +
-                 "' is on part " + number(parts.back()) + "; lower 'virtual_stages' or spread the layers"};
-  if (plan.layers.back().stage != plan.pipeline - 1)
+                 "' is on part " + number(parts.back()) + "; " +
+                 (plan.schedule == Schedule::ZeroBubbleV ? "go on up to stage 0, or use schedule 1f1b"
+                                                         : "lower 'virtual_stages' or spread the layers")};
+  if (plan.schedule == Schedule::ZeroBubbleV && !std::count(parts.begin(), parts.end(), plan.pipeline))
+    return Error{"plan expects layers on both parts of its last stage " + number(plan.pipeline - 1) +
+                 " under schedule zb-v, but chunk 1 has none; move layers there, or use schedule 1f1b"};
+  if (plan.virtualStages == 1 && plan.layers.back().stage != plan.pipeline - 1)
     return Error{"plan expects layers on each of its " + number(plan.pipeline) +
                  " stages, but the last layer is on stage " + number(plan.layers.back().stage) +
                  "; lower 'pipeline' or move layers to later stages"};

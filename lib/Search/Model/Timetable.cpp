@@ -2,6 +2,8 @@
 
 #include "galvatron/Search/Model/Timetable.h"
 
+#include "ZeroBubbleV.h"
+
 #include <algorithm>
 #include <cassert>
 
@@ -12,9 +14,8 @@ std::optional<std::string> whyImpossible(const PipelineShape &shape) {
     return "key '" + key + "' expects " + expected + " under schedule " + std::string(scheduleName(shape.schedule)) +
            ", but got " + std::to_string(got) + "; " + remedy;
   };
-  if (shape.schedule == Schedule::ZeroBubbleV)
-    return "key 'schedule' zb-v has no timetable yet; use zb-h1";
-  if (shape.schedule != Schedule::Interleaved) {
+  bool isVee = shape.schedule == Schedule::ZeroBubbleV;
+  if (shape.schedule != Schedule::Interleaved && !isVee) {
     if (shape.virtualStages == 1)
       return std::nullopt;
     return complaint("virtual_stages", "1, the only part of a stage,", shape.virtualStages,
@@ -22,6 +23,11 @@ std::optional<std::string> whyImpossible(const PipelineShape &shape) {
   }
   if (shape.stages < 2)
     return complaint("pipeline", "at least 2 stages", shape.stages, "use more stages, or schedule 1f1b");
+  if (isVee && shape.virtualStages != 2)
+    return complaint("virtual_stages", "2 parts a stage, one on the way down and one up,", shape.virtualStages,
+                     "leave it out");
+  if (isVee)
+    return std::nullopt;
   if (shape.virtualStages < 2)
     return complaint("virtual_stages", "at least 2 parts a stage", shape.virtualStages,
                      "give it, or use schedule 1f1b");
@@ -60,6 +66,8 @@ std::vector<Instruction> interleaved(const PipelineShape &shape, int stage) {
 std::vector<Instruction> stageTimetable(const PipelineShape &shape, int stage) {
   if (shape.schedule == Schedule::Interleaved)
     return interleaved(shape, stage);
+  if (shape.schedule == Schedule::ZeroBubbleV)
+    return zeroBubbleV(shape, stage);
   int count = shape.microBatches;
   int warmUp = shape.schedule == Schedule::GPipe ? count : std::min(shape.stages - 1 - stage, count);
   std::vector<Instruction> entries;
@@ -84,7 +92,7 @@ std::vector<Instruction> stageTimetable(const PipelineShape &shape, int stage) {
 namespace {
 /// Counts of live micro-batches by chunk, at the moments that matter.
 std::vector<std::vector<int>> liveCounts(const PipelineShape &shape, const std::vector<Instruction> &entries) {
-  Computation last = shape.schedule == Schedule::ZeroBubble ? Computation::Weight : Computation::Backward;
+  Computation last = splitsBackward(shape.schedule) ? Computation::Weight : Computation::Backward;
   std::vector<int> now(shape.virtualStages, 0);
   std::vector<std::vector<int>> most;
   auto exceeds = [](const std::vector<int> &a, const std::vector<int> &b) {
@@ -133,7 +141,7 @@ Timetable::Timetable(const PipelineShape &shape) : form(shape) {
           break;
         if (entry.phase != Computation::Weight)
           done[backward][part][entry.microBatch] = 1;
-        order.push_back({stage, part, entry.microBatch, entry.phase});
+        order.push_back({stage, part, entry.microBatch, entry.phase, linkOf(stage, part, entry.phase)});
       }
     }
   }
@@ -142,13 +150,29 @@ Timetable::Timetable(const PipelineShape &shape) : form(shape) {
   }));
 }
 
+/// A stage has a link for what it sends each way: forwards and backwards, or where parts go down and up again to the
+/// next stage and to the one before.
+int Timetable::linkOf(int stage, int part, Computation phase) const {
+  if (phase == Computation::Weight)
+    return -1;
+  bool backward = phase == Computation::Backward;
+  if (int between = backward ? part - 1 : part; between < 0 || form.staysOnStage(between))
+    return -1;
+  bool isUp = form.schedule == Schedule::ZeroBubbleV && form.chunkOf(part) ? !backward : backward;
+  return 2 * stage + isUp;
+}
+
 double Timetable::run(const std::vector<PartTimes> &times, double limit, TimetableResult *result) const {
   int parts = form.parts();
-  bool split = form.schedule == Schedule::ZeroBubble;
+  bool split = splitsBackward(form.schedule);
   std::size_t m = std::size_t(form.microBatches);
   // When a value arrives at its consumer.
   std::vector<double> forwardAt((parts + 1) * m, 0), backwardAt((parts + 1) * m, 0);
-  std::vector<double> clock(form.stages, 0), downFree(form.stages, 0), upFree(form.stages, 0);
+  std::vector<double> clock(form.stages, 0), linkFree(2 * form.stages, 0);
+  // When a result is at the next part: the link carries one at a time.
+  auto arrival = [&](const Node &node, double now, double transfer) {
+    return node.link < 0 ? now : linkFree[node.link] = std::max(linkFree[node.link], now) + transfer;
+  };
   // What each stage takes at least: its work, and the waits so far.
   std::vector<double> least(form.stages, 0);
   for (int part = 0; part < parts; ++part)
@@ -160,19 +184,13 @@ double Timetable::run(const std::vector<PartTimes> &times, double limit, Timetab
     if (node.phase == Computation::Forward) {
       begin = std::max(now, forwardAt[node.part * m + node.microBatch]);
       now = begin + part.forward;
-      if (node.part + 1 < parts) {
-        double &free = downFree[node.stage];
-        free = std::max(free, now) + part.transfer;
-        forwardAt[(node.part + 1) * m + node.microBatch] = free;
-      }
+      if (node.part + 1 < parts)
+        forwardAt[(node.part + 1) * m + node.microBatch] = arrival(node, now, part.transfer);
     } else if (node.phase == Computation::Backward) {
       begin = std::max(now, backwardAt[node.part * m + node.microBatch]);
       now = begin + part.backward - (split ? part.weight : 0);
-      if (node.part > 0) {
-        double &free = upFree[node.stage];
-        free = std::max(free, now) + times[node.part - 1].transfer;
-        backwardAt[(node.part - 1) * m + node.microBatch] = free;
-      }
+      if (node.part > 0)
+        backwardAt[(node.part - 1) * m + node.microBatch] = arrival(node, now, times[node.part - 1].transfer);
     } else {
       now = begin + part.weight;
     }

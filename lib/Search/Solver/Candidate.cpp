@@ -44,7 +44,8 @@ std::vector<std::pair<double, double>> Candidate::pointsOf(int type) const {
   std::vector<std::pair<double, double>> points;
   for (const OptionLists &byType : *lists)
     for (const Option &option : byType[type])
-      points.emplace_back(double(option.state + option.saved * leastInFlight()), option.time());
+      points.emplace_back(double(option.state - mayReunite() * option.tiedState + option.saved * leastInFlight()),
+                          option.time());
   return points;
 }
 
@@ -70,7 +71,7 @@ double Candidate::lowerBound() const {
     for (const OptionLists &byType : *lists)
       for (const Option &option : byType[type]) {
         fastest = std::min(fastest, option.time());
-        tail = std::min(tail, option.tail);
+        tail = std::min(tail, option.tail - mayReunite() * option.tiedTail);
       }
     if (fastest == kInfinity)
       return kInfinity;
@@ -109,11 +110,12 @@ std::vector<PipelineShape> shapesOf(const Setting &setting) {
                               [](const Layer &layer) { return layer.role == LayerRole::Block; });
   for (Schedule schedule : schedules) {
     PipelineShape shape{schedule, setting.stages, 1, setting.microBatches};
-    if (schedule != Schedule::Interleaved) {
+    if (schedule != Schedule::Interleaved && schedule != Schedule::ZeroBubbleV) {
       shapes.push_back(shape);
       continue;
     }
-    for (shape.virtualStages = 2; shape.virtualStages <= problem.space.maxVirtualStages; ++shape.virtualStages)
+    int most = schedule == Schedule::ZeroBubbleV ? 2 : problem.space.maxVirtualStages;
+    for (shape.virtualStages = 2; shape.virtualStages <= most; ++shape.virtualStages)
       if (shape.parts() <= layers && !whyImpossible(shape))
         shapes.push_back(shape);
   }

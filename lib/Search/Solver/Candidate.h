@@ -5,7 +5,7 @@
 //
 // * regular plans, for every schedule: parts of equal length, one kind of layer,
 //   and a second, smaller one for as many layers of a stage as memory asks for;
-// * exact search, for all but interleaved ones: stage borders and the strategy of every
+// * exact search, where a stage has one part: stage borders and the strategy of every
 //   layer, in CandidateSearch.cpp.
 //
 //===----------------------------------------------------------------------===//
@@ -74,7 +74,7 @@ public:
   const PipelineBound &pipeline() const { return timetableBound; }
   /// (bytes, seconds) of a type's options on any stage, as if it kept `leastInFlight` micro-batches.
   std::vector<std::pair<double, double>> pointsOf(int type) const;
-  bool hasExactSearch() const { return form.schedule != Schedule::Interleaved; }
+  bool hasExactSearch() const { return form.virtualStages == 1; }
   /// Micro-batches that every stage keeps at least.
   int leastInFlight() const;
   const std::vector<OptionLists> &options() const { return *lists; }
@@ -90,6 +90,8 @@ public:
   Opened open(double best, double reach, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
 
 private:
+  /// Whether layers that share a parameter may be on one stage of several.
+  bool mayReunite() const { return form.schedule == Schedule::ZeroBubbleV; }
   PipelineBound makePipelineBound() const;
   double lowerBound() const;
 

@@ -8,7 +8,7 @@
 //   to stage j, then all its micro-batches:      Σ_{i<j} T_i + m T_j             `floor`
 //   down and back up once, then the rest of j:   Σ_i T_i + (m - 1) T_j - w_j f_j `sum` + `pace`
 //
-// GPipe: w_j counts as 0. Zero bubble and interleaved: the first path alone, and on
+// GPipe: w_j counts as 0. Zero bubble (both) and interleaved: the first path alone, and on
 // the way to stage j forwards alone.
 //
 //===----------------------------------------------------------------------===//
@@ -61,9 +61,7 @@ public:
 
 private:
   bool countsWarmUp() const { return shape.schedule == Schedule::OneFOneB; }
-  bool goesDownOnly() const {
-    return shape.schedule == Schedule::ZeroBubble || shape.schedule == Schedule::Interleaved;
-  }
+  bool goesDownOnly() const { return splitsBackward(shape.schedule) || shape.schedule == Schedule::Interleaved; }
   double micro() const { return shape.microBatches; }
 
   PipelineShape shape;

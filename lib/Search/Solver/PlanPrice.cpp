@@ -19,8 +19,33 @@ std::int64_t PlanPrice::peak() const {
   return most;
 }
 
+/// One direction, from a part whose last layer is `last` to the next.
+static double secondsBetween(const Setting &setting, const PipelineShape &shape, int part, const Option &last) {
+  if (shape.staysOnStage(part))
+    return 0;
+  int stage = shape.stageOf(part);
+  return stage > 0 && shape.stageOf(part + 1) == stage - 1 && shape.schedule == Schedule::ZeroBubbleV
+             ? setting.handBack(stage, last.layout, last.boundary)
+             : setting.handOver(stage, last.layout, last.boundary);
+}
+
+bool isReunited(const Setting &setting, const PipelineShape &shape, const std::vector<int> &partOf, std::size_t layer) {
+  if (shape.schedule != Schedule::ZeroBubbleV)
+    return false;
+  bool isTied = false;
+  for (const TiedParameter &tie : setting.problem->ties) {
+    if (std::size_t(tie.firstLayer) != layer && std::size_t(tie.secondLayer) != layer)
+      continue;
+    isTied = true;
+    if (shape.stageOf(partOf[tie.firstLayer]) != shape.stageOf(partOf[tie.secondLayer]))
+      return false;
+  }
+  return isTied;
+}
+
 PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, double limit) {
-  int stages = setting.stages, parts = timetable.shape().parts();
+  const PipelineShape &shape = timetable.shape();
+  int stages = setting.stages, parts = shape.parts();
   PlanPrice price;
   price.stageSeconds.assign(stages, 0);
   price.tailSeconds.assign(stages, 0);
@@ -31,12 +56,12 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
   for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
     const Option &option = *choice.options[layer];
     const Option *before = layer ? choice.options[layer - 1] : nullptr;
-    int part = choice.partOf[layer], stage = part % stages;
+    int part = choice.partOf[layer], stage = shape.stageOf(part);
     double moved = 0;
     if (before)
       moved = setting.redistribution(setting.classOf[stage], before->layout, option.layout, before->boundary);
     if (before && choice.partOf[layer - 1] != part)
-      price.times[part - 1].transfer = setting.handOver((part - 1) % stages, before->layout, before->boundary);
+      price.times[part - 1].transfer = secondsBetween(setting, shape, part - 1, *before);
     price.redistribution.push_back(moved);
     price.stageSeconds[stage] += option.time() + moved;
     price.tailSeconds[stage] += option.tail;
@@ -48,13 +73,17 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
     memory.stateBytes += option.state;
     saved[part] += option.saved;
     memory.scratchBytes = std::max(memory.scratchBytes, option.scratch);
+    if (isReunited(setting, shape, choice.partOf, layer)) {
+      price.tailSeconds[stage] -= option.tiedTail;
+      memory.stateBytes -= option.tiedState;
+    }
     memory.overheadBytes = setting.problem->cluster.device.overheadBytes + setting.extraBytes(stage);
   }
   for (int stage = 0; stage < stages; ++stage)
     for (const std::vector<int> &counts : timetable.inFlight(stage)) {
       std::int64_t bytes = 0;
       for (std::size_t chunk = 0; chunk < counts.size(); ++chunk)
-        bytes += counts[chunk] * saved[chunk * stages + stage];
+        bytes += counts[chunk] * saved[shape.partOf(stage, int(chunk))];
       price.memory[stage].activationBytes = std::max(price.memory[stage].activationBytes, bytes);
     }
   double tail = *std::max_element(price.tailSeconds.begin(), price.tailSeconds.end());
@@ -98,7 +127,9 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
   for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
     const Option &option = *choice.options[layer];
     plan.layers.push_back({problem.layers[layer].path, problem.layers[layer].layerType, problem.layers[layer].role,
-                           option.strategy, option.dp, choice.partOf[layer] % setting.stages});
+                           option.strategy, option.dp, timetable.shape().stageOf(choice.partOf[layer])});
+    if (plan.schedule == Schedule::ZeroBubbleV) // which a stage does not say where the model turns
+      plan.layers.back().chunk = timetable.shape().chunkOf(choice.partOf[layer]);
     plan.layers.back().block = problem.layers[layer].block;
     if (const std::vector<std::string> &known = problem.layers[layer].recomputableValues; !known.empty())
       plan.recomputableValues[problem.layers[layer].layerType] = known;
@@ -174,7 +205,7 @@ LayerReason::Alternative tryInstead(const Setting &setting, const Timetable &tim
   const Option *chosen = std::exchange(choice.options[layer], &option);
   PlanPrice other = pricePlan(setting, timetable, choice);
   choice.options[layer] = chosen;
-  int stage = choice.partOf[layer] % setting.stages;
+  int stage = timetable.shape().stageOf(choice.partOf[layer]);
   LayerReason::Alternative result{option.strategy, option.dp, other.seconds - price.seconds,
                                   other.memory[stage].total() - price.memory[stage].total(), ""};
   std::int64_t over = other.memory[stage].total() - setting.problem->cluster.memoryBytesPerDevice;
@@ -187,14 +218,15 @@ LayerReason::Alternative tryInstead(const Setting &setting, const Timetable &tim
 
 /// Seconds of a step that a layer takes under an option, with the change of layout
 /// towards its neighbours.
-double aroundLayer(const Setting &setting, const Choice &choice, std::size_t layer, const Option &option) {
-  int stage = choice.partOf[layer] % setting.stages;
+double aroundLayer(const Setting &setting, const PipelineShape &shape, const Choice &choice, std::size_t layer,
+                   const Option &option) {
+  int stage = shape.stageOf(choice.partOf[layer]);
   double moved = 0;
   if (layer > 0)
     moved += setting.redistribution(setting.classOf[stage], choice.options[layer - 1]->layout, option.layout,
                                     choice.options[layer - 1]->boundary);
   if (layer + 1 < choice.options.size())
-    moved += setting.redistribution(setting.classOf[choice.partOf[layer + 1] % setting.stages], option.layout,
+    moved += setting.redistribution(setting.classOf[shape.stageOf(choice.partOf[layer + 1])], option.layout,
                                     choice.options[layer + 1]->layout, option.boundary);
   return setting.microBatches * (option.time() + moved) + option.tail;
 }
@@ -203,14 +235,14 @@ std::vector<LayerReason::Alternative> alternativesOf(const Setting &setting, con
                                                      const PlanPrice &price, std::size_t layer) {
   std::vector<LayerReason::Alternative> fits, tooBig;
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
-  int stage = choice.partOf[layer] % setting.stages;
+  int stage = timetable.shape().stageOf(choice.partOf[layer]);
   const Option &chosen = *choice.options[layer];
   // Timing each in the whole plan is dear: of those that fit, the likeliest few.
   constexpr std::size_t kTimed = 12;
   std::vector<std::pair<double, const Option *>> likely;
   for (const Option &option : setting.optionsOf(stage)[setting.typeOf[layer]])
     if (option.strategy != chosen.strategy || option.dp != chosen.dp)
-      likely.emplace_back(aroundLayer(setting, choice, layer, option), &option);
+      likely.emplace_back(aroundLayer(setting, timetable.shape(), choice, layer, option), &option);
   std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
     return std::tuple{a.first, a.second->strategy, a.second->dp} <
            std::tuple{b.first, b.second->strategy, b.second->dp};
@@ -242,7 +274,7 @@ void explainLayers(Plan &plan, const Setting &setting, const Timetable &timetabl
   plan.reasons.layers.clear();
   for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
     const Option &option = *choice.options[layer];
-    int part = choice.partOf[layer], stage = part % setting.stages;
+    int part = choice.partOf[layer], stage = timetable.shape().stageOf(part);
     LayerReason reason;
     reason.forwardSeconds = option.computeForward;
     reason.backwardSeconds = option.computeBackward;
@@ -253,7 +285,7 @@ void explainLayers(Plan &plan, const Setting &setting, const Timetable &timetabl
     reason.stateBytes = option.state;
     int kept = 0;
     for (const std::vector<int> &counts : timetable.inFlight(stage))
-      kept = std::max(kept, counts[part / setting.stages]);
+      kept = std::max(kept, counts[timetable.shape().chunkOf(part)]);
     reason.activationBytes = option.saved * kept;
     reason.scratchBytes = option.scratch;
     auto neighbour = [&](std::size_t other) -> const void * {
@@ -285,7 +317,7 @@ void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable,
   for (std::size_t layer = 0; layer < plan.layers.size() && plan.reasons.memoryBindsAt.empty(); ++layer)
     for (const auto &other : plan.reasons.layers[layer].alternatives)
       if (other.extraSeconds < 0 &&
-          price.memory[choice.partOf[layer] % setting.stages].total() + other.extraBytes > budget)
+          price.memory[timetable.shape().stageOf(choice.partOf[layer])].total() + other.extraBytes > budget)
         plan.reasons.memoryBindsAt = plan.layers[layer].path;
   char text[256];
   std::snprintf(text, sizeof text,

@@ -27,12 +27,15 @@ struct PlanPrice {
   std::int64_t peak() const;
 };
 
-/// The layers' options and the parts that they are on (part k runs on stage
-/// k % stages).
+/// The layers' options and the parts that they are on (PipelineShape::stageOf).
 struct Choice {
   std::vector<const Option *> options;
   std::vector<int> partOf;
 };
+
+/// Whether a layer shares parameters with others of its stage alone, which then keeps them once and sums nothing with
+/// another: where the model comes back, under zb-v. Elsewhere its ends are as good as always apart.
+bool isReunited(const Setting &setting, const PipelineShape &shape, const std::vector<int> &partOf, std::size_t layer);
 
 /// `timetable` fits the setting. A plan that takes more than `limit` may come out
 /// as infinitely slow.

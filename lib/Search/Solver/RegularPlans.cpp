@@ -6,8 +6,8 @@
 // slower. With more memory fewer layers do, and none other, so no plan gets
 // slower.
 //
-// The whole family of interleaved plans that is searched; for the other schedules
-// the start of the exact search.
+// The whole family of interleaved and zb-v plans that is searched; for the other
+// schedules the start of the exact search.
 //
 //===----------------------------------------------------------------------===//
 
@@ -39,6 +39,7 @@ public:
 private:
   LayerRole role(int layer) const { return setting.problem->layers[layer].role; }
   int parts() const { return candidate.shape().parts(); }
+  int stageOf(int part) const { return candidate.shape().stageOf(part); }
   int layerType() const { return setting.typeOf[(first + last) / 2]; }
   const std::vector<Option> &kinds() const { return candidate.options()[0][layerType()]; }
   bool isLayer(int layer) const { return layer >= first && layer < last && setting.typeOf[layer] == layerType(); }
@@ -129,7 +130,7 @@ bool RegularPlans::fill(int kind, bool smallEnds) {
                                                  std::vector<const Option *>(setting.tied.size(), nullptr));
   choice.options.resize(setting.layers());
   for (int layer = 0; layer < setting.layers(); ++layer) {
-    int stageClass = setting.classOf[choice.partOf[layer] % setting.stages];
+    int stageClass = setting.classOf[stageOf(choice.partOf[layer])];
     const Option *&option = known[stageClass][setting.typeOf[layer]];
     if (!option)
       option = setting.typeOf[layer] == type
@@ -155,20 +156,24 @@ std::int64_t RegularPlans::bytes(const Load &load, int stage) const {
 
 /// Every stage with all its layers of one kind.
 void RegularPlans::measure() {
-  bool split = candidate.shape().schedule == Schedule::ZeroBubble;
+  bool split = splitsBackward(candidate.shape().schedule);
   loads.assign(setting.stages, {});
   for (int stage = 0; stage < setting.stages; ++stage) {
     Load &load = loads[stage];
     load.saved.assign(candidate.shape().virtualStages, 0);
     for (int layer : layersOf[stage]) {
       const Option &option = *choice.options[layer];
-      int chunk = choice.partOf[layer] / setting.stages;
+      int chunk = candidate.shape().chunkOf(choice.partOf[layer]);
       load.state += option.state;
       load.saved[chunk] += option.saved;
       std::int64_t &scratch = isLayer(layer) ? load.layerScratch : load.scratch;
       scratch = std::max(scratch, option.scratch);
       load.seconds += option.time();
       load.tail += option.tail;
+      if (isReunited(setting, candidate.shape(), choice.partOf, std::size_t(layer))) {
+        load.state -= option.tiedState;
+        load.tail -= option.tiedTail;
+      }
       if (chunk == 0)
         load.passing += split ? option.forward : option.time();
     }
@@ -182,10 +187,10 @@ std::optional<int> RegularPlans::change(int stage, const Option &plain, const Op
   std::int64_t budget = setting.memoryBudget();
   if (bytes(load, stage) <= budget)
     return 0;
-  bool split = candidate.shape().schedule == Schedule::ZeroBubble;
+  bool split = splitsBackward(candidate.shape().schedule);
   int count = int(layers.size());
   for (int changed = 1; changed <= count; ++changed) {
-    int chunk = choice.partOf[layers[changed - 1]] / setting.stages;
+    int chunk = candidate.shape().chunkOf(choice.partOf[layers[changed - 1]]);
     load.layerScratch = std::max(changed < count ? plain.scratch : 0, smaller.scratch);
     load.state += smaller.state - plain.state;
     load.saved[chunk] += smaller.saved - plain.saved;
@@ -240,9 +245,9 @@ void RegularPlans::setParting(const std::vector<int> &partOf) {
   layersOf.assign(setting.stages, {});
   blocksOf.assign(setting.stages, {});
   for (int layer = 0; layer < setting.layers(); ++layer) {
-    layersOf[partOf[layer] % setting.stages].push_back(layer);
+    layersOf[stageOf(partOf[layer])].push_back(layer);
     if (isLayer(layer))
-      blocksOf[partOf[layer] % setting.stages].push_back(layer);
+      blocksOf[stageOf(partOf[layer])].push_back(layer);
   }
 }
 

@@ -223,10 +223,12 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
     isSecond |= tie.secondLayer == layer;
     // The ends of the model: on two stages as soon as there are two.
     if (stages > 1 && (tie.firstLayer == layer || tie.secondLayer == layer))
-      option.tail +=
+      option.tiedTail +=
           communication(stageClass)
               .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, {2, stageRanks * (stages - 1)});
   }
+  option.tail += option.tiedTail;
+  option.tiedState = isSecond && stages > 1 ? cost->tiedStateBytes : 0;
   if (isSecond && stages == 1) {
     option.state -= cost->tiedStateBytes;
     option.certain -= std::min(option.certain, cost->tiedStateBytes);
@@ -277,6 +279,11 @@ double Setting::handOver(int stage, int layout, std::int64_t boundary) const {
   if (auto at = handOvers.find({handOverKind[stage], boundary}); at != handOvers.end())
     return at->second[layout];
   return handOverOf(stage, layouts[layout], double(boundary));
+}
+
+double Setting::handBack(int stage, int layout, std::int64_t boundary) const {
+  return communication(classOf[stage])
+      .sendSecondsFrom(stageRanks * stage, stageRanks, double(boundary) / layouts[layout].parts(), -int(stageRanks));
 }
 
 double Setting::handOverOf(int stage, const Layout &layout, double boundary) const {

@@ -58,6 +58,9 @@ struct Option {
   double computeForward = 0, computeBackward = 0, recompute = 0, communication = 0;
   double tail = 0; ///< once a step
   std::int64_t state = 0, saved = 0, scratch = 0, boundary = 0;
+  /// Of tail and state, what is not where layers that share a parameter are on one stage of several.
+  double tiedTail = 0;
+  std::int64_t tiedState = 0;
   std::int64_t certain = 0;      ///< as `LayerCost::certainBytes`
   Communicators communicators{}; ///< what libraries keep for these is in `scratch`
   double time() const { return forward + backward; }
@@ -147,6 +150,8 @@ public:
   /// Seconds (one direction) to hand a micro-batch from a stage to the next, or
   /// from the last to the first.
   double handOver(int stage, int layout, std::int64_t boundary) const;
+  /// The same to the stage before.
+  double handBack(int stage, int layout, std::int64_t boundary) const;
 
 private:
   void makeClasses();

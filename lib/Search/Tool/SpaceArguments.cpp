@@ -104,9 +104,7 @@ std::optional<Error> restrictParallelism(const Json &group, SearchSpace &space) 
   reader.text("mixed_precision", "");
   if (!schedule.empty()) {
     auto known = parseSchedule(schedule);
-    if (known == Schedule::ZeroBubbleV)
-      reader.fail("key 'pipeline_type' expects a schedule that is searched, which zb-v is not yet; use zb-h1");
-    else if (known)
+    if (known)
       space.schedules = {*known};
     else
       reader.fail("key 'pipeline_type' expects gpipe, pipedream_flush, interleaved, zb-h1 or zb-v, but got '" +

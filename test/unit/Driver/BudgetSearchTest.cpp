@@ -204,7 +204,8 @@ TEST(BudgetSearch, the_ranks_it_names_are_enough) {
       continue;
     ++named;
     EXPECT_GT(answer.enoughRanks, problem.ranks());
-    EXPECT_THAT(answer.message, HasSubstr(" or use " + std::to_string(answer.enoughRanks) + " ranks, which are enough, or"));
+    EXPECT_THAT(answer.message,
+                HasSubstr(" or use " + std::to_string(answer.enoughRanks) + " ranks, which are enough, or"));
     problem.cluster.devicesPerNode = std::min<int64_t>(answer.enoughRanks, 8);
     problem.cluster.nodes = answer.enoughRanks / problem.cluster.devicesPerNode;
     EXPECT_TRUE(answerOf(problem, lower).plan);

@@ -44,6 +44,38 @@ TEST_F(OutputFolderTest, WhatItsUserKeptThereMovesAlong) {
   EXPECT_FALSE(fs::exists(path / "plan.json"));
 }
 
+TEST_F(OutputFolderTest, ListedPlansAreReplacedAsAWhole) {
+  makeEarlier();
+  fs::create_directories(path / "plans");
+  for (const char *name : {"plans/01.json", "plans/02.json"})
+    std::ofstream(path / name) << name;
+  {
+    OutputFolder plans((path / "plans").string());
+    ASSERT_THAT(plans.create(), IsEmpty());
+    ASSERT_THAT(plans.writeFile("01.json", "{}"), IsEmpty());
+    ASSERT_THAT(plans.commit(), IsEmpty());
+  }
+  EXPECT_TRUE(fs::exists(path / "plans/01.json"));
+  EXPECT_FALSE(fs::exists(path / "plans/02.json"));
+  EXPECT_TRUE(fs::exists(path / "plan.json"));
+
+  OutputFolder program(path.string());
+  ASSERT_THAT(program.create(), IsEmpty());
+  ASSERT_THAT(program.createFolder("new"), IsEmpty());
+  EXPECT_THAT(program.createFolder("absent/new"),
+              AllOf(StartsWith("cannot create the folder '"), HasSubstr("name another")));
+  ASSERT_THAT(program.commit(), IsEmpty());
+  EXPECT_FALSE(fs::exists(path / "plans")) << "plans of the program before";
+  EXPECT_TRUE(fs::exists(path / "checkpoint/weights"));
+}
+
+TEST_F(OutputFolderTest, PlansBesideAFileOfItsUsersAreKept) {
+  fs::create_directories(path);
+  for (const char *name : {"01.json", "thesis.json"})
+    std::ofstream(path / name) << name;
+  EXPECT_THAT(OutputFolder(path.string()).create(), HasSubstr("it holds other files"));
+}
+
 TEST_F(OutputFolderTest, FailuresNameFolderAndRemedy) {
   OutputFolder folder(path.string());
   ASSERT_THAT(folder.create(), IsEmpty());

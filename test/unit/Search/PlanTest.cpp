@@ -63,7 +63,10 @@ TEST(Plan, says_which_key_is_wrong) {
            "or use schedule interleaved"},
           {"/units/1/layer_type", Json("head"),
            "plan layer 'layers.0' expects layer_type 'layer', but got 'head'; was the plan made for another model?"},
-          {"/schedule", Json("zb-v"), "plan key 'schedule' zb-v has no timetable yet; use zb-h1"},
+          {"/schedule", Json("zb-v"),
+           "plan expects layers on each of its 4 parts (pipeline x virtual_stages), but the last layer 'head' is on "
+           "part "
+           "2; go on up to stage 0, or use schedule 1f1b"},
           {"/units/1/chunk", Json(1),
            "'layers.0' (stage 0) key 'chunk' expects 0, as many times as schedule 1f1b has come by its stage before, "
            "but got 1; correct it, or leave it out"},
@@ -113,6 +116,75 @@ TEST(Plan, says_which_key_is_wrong) {
     ASSERT_FALSE(read) << at;
     EXPECT_NE(read.error().message.find(complaint), std::string::npos) << read.error().message;
   }
+}
+
+/// A plan of zb-v whose layers are on these stages.
+Json veePlan(std::vector<int> stages) {
+  Json json = plan();
+  json["schedule"] = "zb-v";
+  json["units"].clear();
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    std::string path = i == 0 ? "embedding" : i + 1 == stages.size() ? "head" : "layers." + std::to_string(i - 1);
+    json["units"].push_back({{"path", path}, {"stage", stages[i]}, {"strategy", {{"tp", 2}}}});
+  }
+  return json;
+}
+
+Result<Plan> parseVee(const Json &json) {
+  PlanTarget model = target();
+  model.layers = transformerLayers(std::int64_t(json["units"].size()) - 2);
+  return parsePlan(json.dump(), model);
+}
+
+/// Down and up again. Of n layers on the last stage the first ⌈n/2⌉ are of its first part, if they do not say.
+TEST(Plan, of_zb_v_says_the_parts_of_the_last_stage_or_halves_it) {
+  Json json = veePlan({0, 0, 1, 1, 1, 0});
+  Result<Plan> read = parseVee(json);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->virtualStages, 2); // left out
+  EXPECT_EQ(read->partOfLayers(), (std::vector<int>{0, 0, 1, 1, 2, 3}));
+  json["units"][3]["chunk"] = 1;
+  json["units"][5]["chunk"] = 1;
+  json["virtual_stages"] = 2;
+  read = parseVee(json);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->partOfLayers(), (std::vector<int>{0, 0, 1, 2, 2, 3}));
+  Json written = Json::parse(writePlan(*read));
+  EXPECT_EQ(written["schedule"], "zb-v");
+  EXPECT_EQ(written["virtual_stages"], 2);
+  std::vector<int> chunks;
+  for (const Json &unit : written["units"])
+    chunks.push_back(unit["chunk"]);
+  EXPECT_EQ(chunks, (std::vector<int>{0, 0, 0, 1, 1, 1}));
+  EXPECT_EQ(parseVee(written)->partOfLayers(), read->partOfLayers());
+}
+
+TEST(Plan, of_zb_v_says_which_part_is_wrong) {
+  auto complaint = [](const Json &json) {
+    Result<Plan> read = parseVee(json);
+    return read ? std::string("none") : read.error().message;
+  };
+  auto withChunk = [](int layer, int chunk) {
+    Json json = veePlan({0, 0, 1, 1, 1, 0});
+    json["units"][layer]["chunk"] = chunk;
+    return json;
+  };
+  EXPECT_EQ(complaint(veePlan({0, 1, 0, 1, 0})),
+            "plan layer 'layers.2' (stage 1) expects stages to rise one by one from 0 to the last and back to 0 in "
+            "execution order, but the layer before is on stage 0; give neighbouring layers the same or the next stage");
+  EXPECT_EQ(complaint(veePlan({0, 1, 0, 0})),
+            "plan expects layers on both parts of its last stage 1 under schedule zb-v, but chunk 1 has none; move "
+            "layers there, or use schedule 1f1b");
+  EXPECT_NE(complaint(withChunk(4, 0)).find("but chunk 1 has none"), std::string::npos) << complaint(withChunk(4, 0));
+  EXPECT_EQ(complaint(withChunk(5, 0)), "plan layer 'head' (stage 0) key 'chunk' expects 1, as many times as schedule "
+                                        "zb-v has come by its stage before, but got 0; correct it, or leave it out");
+  Json falls = withChunk(3, 1);
+  falls["units"][4]["chunk"] = 0;
+  EXPECT_NE(complaint(falls).find("'layers.3' (stage 1) key 'chunk' expects 1"), std::string::npos) << complaint(falls);
+  Json three = veePlan({0, 0, 1, 1, 1, 0});
+  three["virtual_stages"] = 3;
+  EXPECT_NE(complaint(three).find("key 'virtual_stages' expects 2 parts a stage"), std::string::npos);
+  EXPECT_NE(complaint(veePlan({0, 1, 0})).find("expects a unit for each of the 4 parts"), std::string::npos);
 }
 
 /// Of tensor groups alone: what a flag says of one rank, or of Ulysses, is nothing.

@@ -89,8 +89,11 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
   };
   plan.pipeline = divisor(plan.ranks);
   plan.microBatches = divisor(plan.globalBatch);
-  plan.schedule = draw.of({Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble});
-  plan.virtualStages = plan.schedule == Schedule::Interleaved ? draw.of({2, 3}) : 1;
+  plan.schedule = draw.of(
+      {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble, Schedule::ZeroBubbleV});
+  plan.virtualStages = plan.schedule == Schedule::Interleaved   ? draw.of({2, 3})
+                       : plan.schedule == Schedule::ZeroBubbleV ? 2
+                                                                : 1;
   int layers = int(problem.layers.size()), parts = plan.shape().parts();
   if (whyImpossible(plan.shape()) || parts > layers)
     return std::nullopt;
@@ -104,8 +107,10 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
   for (int layer = 0; layer < layers; ++layer) {
     bool isBlock = problem.layers[layer].role == LayerRole::Block;
     PlannedLayer planned{
-        problem.layers[layer].path,   problem.layers[layer].layerType, problem.layers[layer].role, {}, 1,
-        partOf[layer] % plan.pipeline};
+        problem.layers[layer].path,         problem.layers[layer].layerType, problem.layers[layer].role, {}, 1,
+        plan.shape().stageOf(partOf[layer])};
+    if (plan.schedule == Schedule::ZeroBubbleV)
+      planned.chunk = plan.shape().chunkOf(partOf[layer]);
     for (int attempt = 0; attempt < 200; ++attempt) {
       if (offered.empty())
         return std::nullopt;

@@ -16,6 +16,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <map>
+#include <tuple>
+
 using namespace galvatron::search;
 using namespace galvatron::search::testing;
 
@@ -59,11 +62,87 @@ TEST(Timetable, says_what_cannot_be) {
   EXPECT_NE(whyImpossible({Schedule::Interleaved, 2, 1, 4})->find("use schedule 1f1b"), std::string::npos);
   EXPECT_NE(whyImpossible({Schedule::Interleaved, 3, 2, 4})->find("a multiple of the 3 stages"), std::string::npos);
   EXPECT_FALSE(whyImpossible({Schedule::Interleaved, 2, 2, 4}));
+  EXPECT_EQ(
+      *whyImpossible({Schedule::ZeroBubbleV, 2, 3, 4}),
+      "key 'virtual_stages' expects 2 parts a stage, one on the way down and one up, under schedule zb-v, but got "
+      "3; leave it out");
+  EXPECT_NE(whyImpossible({Schedule::ZeroBubbleV, 1, 2, 4})->find("at least 2 stages"), std::string::npos);
+  EXPECT_FALSE(whyImpossible({Schedule::ZeroBubbleV, 3, 2, 1}));
+}
+
+TEST(PipelineShape, goes_down_and_up_again_under_zb_v) {
+  PipelineShape shape{Schedule::ZeroBubbleV, 3, 2, 4};
+  int stages[] = {0, 1, 2, 2, 1, 0};
+  for (int part = 0; part < 6; ++part) {
+    EXPECT_EQ(shape.stageOf(part), stages[part]);
+    EXPECT_EQ(shape.partOf(shape.stageOf(part), shape.chunkOf(part)), part);
+    EXPECT_EQ(shape.staysOnStage(part), part == 2);
+  }
+}
+
+/// Every entry of the stage's parts once, and nothing before what it needs of its own stage.
+void expectWhole(const PipelineShape &shape, int stage) {
+  std::map<std::tuple<Computation, int, int>, int> at;
+  std::vector<Instruction> list = stageTimetable(shape, stage);
+  for (std::size_t i = 0; i < list.size(); ++i)
+    EXPECT_TRUE(at.emplace(std::tuple{list[i].phase, list[i].chunk, list[i].microBatch}, int(i)).second);
+  ASSERT_EQ(at.size(), std::size_t(3 * shape.virtualStages * shape.microBatches));
+  for (int chunk = 0; chunk < shape.virtualStages; ++chunk)
+    for (int m = 0; m < shape.microBatches; ++m) {
+      EXPECT_LT(at.at({Computation::Forward, chunk, m}), at.at({Computation::Backward, chunk, m}));
+      EXPECT_LT(at.at({Computation::Backward, chunk, m}), at.at({Computation::Weight, chunk, m}));
+    }
+}
+
+TEST(Timetable, zb_v_is_for_any_stages_and_micro_batches_and_keeps_little) {
+  for (int stages = 2; stages <= 9; ++stages)
+    for (int count = 1; count <= 3 * stages; ++count) {
+      PipelineShape shape{Schedule::ZeroBubbleV, stages, 2, count};
+      Timetable timetable(shape);
+      // Each with times of its own: no cycle of waits, whatever they are.
+      std::vector<PartTimes> times;
+      for (int part = 0; part < shape.parts(); ++part)
+        times.push_back({1.0 + part % 3, 2.0 + part % 4, 1.0, 0.5});
+      TimetableResult result = timetable.result(times);
+      for (int stage = 0; stage < stages; ++stage) {
+        expectWhole(shape, stage);
+        ASSERT_EQ(result.start[stage].size(), std::size_t(6 * count));
+        int most = 0;
+        for (const std::vector<int> &kept : timetable.inFlight(stage))
+          most = std::max(most, kept[0] + kept[1]);
+        EXPECT_LE(most, 2 * stages) << "stage " << stage << ", " << count << " micro-batches";
+        if (count >= 2 * stages - 1)
+          EXPECT_EQ(most, 2 * stages) << "on every stage alike";
+      }
+    }
+}
+
+TEST(Timetable, zb_v_idles_for_the_first_fill_alone) {
+  // A part's forward, backward and gradients of weights take half of a stage's, which take 1 each.
+  PartTimes half{0.5, 1, 0.5, 0};
+  for (int stages : {2, 3, 4, 8})
+    for (int count : {2 * stages - 1, 2 * stages, 2 * stages + 1, 5 * stages}) {
+      PipelineShape shape{Schedule::ZeroBubbleV, stages, 2, count};
+      EXPECT_DOUBLE_EQ(Timetable(shape).seconds(equalParts(2 * stages, half)), 3 * count + (stages - 1) / 2.0)
+          << stages << " stages, " << count << " micro-batches";
+    }
+  // Few micro-batches do not fill it.
+  EXPECT_DOUBLE_EQ(Timetable({Schedule::ZeroBubbleV, 4, 2, 1}).seconds(equalParts(8, half)), 3 + 6);
+  EXPECT_DOUBLE_EQ(Timetable({Schedule::ZeroBubbleV, 4, 2, 4}).seconds(equalParts(8, half)), 3 * 4 + 3);
+}
+
+/// What the last stage hands itself takes no time and no link.
+TEST(Timetable, zb_v_turns_without_a_message) {
+  PipelineShape shape{Schedule::ZeroBubbleV, 2, 2, 1};
+  std::vector<PartTimes> times = equalParts(4, {1, 2, 1, 10});
+  times[1].transfer = 0;
+  // F F F F with a message on either side of the turn, B B W B B the same way, and the last W.
+  EXPECT_DOUBLE_EQ(Timetable(shape).seconds(times), (1 + 10 + 2 + 10 + 1) + (1 + 10 + 3 + 10 + 1) + 1);
 }
 
 TEST(Simulator, takes_as_long_as_the_search_says) {
   int plans = 0;
-  std::vector<int> bySchedule(4, 0);
+  std::vector<int> bySchedule(5, 0);
   for (unsigned seed = 0; seed < 60; ++seed) {
     RandomCase made = randomCase(seed);
     Draw draw(seed + 1000);

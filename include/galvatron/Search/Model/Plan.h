@@ -95,7 +95,7 @@ struct Reasons {
 struct Plan {
   std::int64_t ranks = 1;
   int pipeline = 1;
-  int virtualStages = 1; ///< parts a stage; more than 1 when interleaved
+  int virtualStages = 1; ///< parts a stage; more than 1 when interleaved, 2 under zb-v
   Schedule schedule = Schedule::OneFOneB;
   std::int64_t globalBatch = 1;
   int microBatches = 1;
@@ -127,9 +127,12 @@ struct Plan {
   /// What plan.json calls predicted: by simulation, where the plan was lowered.
   double predictedSeconds() const { return simulatedStepSeconds > 0 ? simulatedStepSeconds : predictedStepSeconds; }
   /// Part of every layer: stage numbers rise one by one from 0 to pipeline - 1,
-  /// and begin again with each virtual stage.
+  /// and begin again with each virtual stage, or under zb-v fall again.
   std::vector<int> partOfLayers() const;
   std::vector<int> layersPerStage() const;
+
+private:
+  void cutTurn(std::vector<int> &parts) const;
 };
 
 /// Bits of a layer's `recomputeValues`, of the names that there are. Fails where one is unknown, with all of them.

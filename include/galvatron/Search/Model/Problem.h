@@ -174,7 +174,8 @@ struct SearchSpace {
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
   int maxPipeline = 1 << 20;
-  std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble};
+  std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble,
+                                     Schedule::ZeroBubbleV};
   int maxVirtualStages = 8; ///< parts a stage when interleaved
   /// 0: all counts that divide the batch; else exactly this one.
   int microBatches = 0;

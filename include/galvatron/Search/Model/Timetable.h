@@ -14,7 +14,8 @@
 // Interleaved (Narayanan et al. 2021): stage s of p holds the parts s, p + s,
 // 2p + s …; micro-batches pass in groups of p. Zero bubble (Qi et al. 2023,
 // ZB-H1): the weights' gradients of micro-batch j wait until backward j + s, so
-// that every stage keeps p micro-batches and idles less at the end.
+// that every stage keeps p micro-batches and idles less at the end. ZB-V: two
+// parts a stage, down and up again (lib/Search/Model/ZeroBubbleV.h).
 //
 // The order is fixed and times only decide when, so the longest path never
 // falls when any time rises.
@@ -47,20 +48,26 @@ struct Instruction {
 };
 
 /// A model is cut into `stages x virtualStages` parts; part k runs on stage
-/// k % stages, as its chunk k / stages.
+/// k % stages, as its chunk k / stages. Under zb-v the second parts go back: part
+/// 2p - 1 - s is stage s's.
 struct PipelineShape {
   Schedule schedule = Schedule::OneFOneB;
   int stages = 1, virtualStages = 1, microBatches = 1;
   int parts() const { return stages * virtualStages; }
-  int stageOf(int part) const { return part % stages; }
+  int stageOf(int part) const { return turns(part / stages) ? stages - 1 - part % stages : part % stages; }
   int chunkOf(int part) const { return part / stages; }
-  int partOf(int stage, int chunk) const { return chunk * stages + stage; }
+  int partOf(int stage, int chunk) const { return chunk * stages + (turns(chunk) ? stages - 1 - stage : stage); }
+  /// Whether a part's results stay on its stage, where the next part runs, too.
+  bool staysOnStage(int part) const { return part + 1 < parts() && stageOf(part) == stageOf(part + 1); }
   bool operator==(const PipelineShape &) const = default;
+
+private:
+  bool turns(int chunk) const { return schedule == Schedule::ZeroBubbleV && chunk; }
 };
 
 /// Interleaving needs two stages, two parts a stage, and micro-batches that the
-/// stages divide; the others have one part a stage. Key, values and remedy, or
-/// nothing.
+/// stages divide; zb-v two stages and two parts a stage; the others have one part
+/// a stage. Key, values and remedy, or nothing.
 std::optional<std::string> whyImpossible(const PipelineShape &shape);
 
 /// The entries of one stage.
@@ -107,7 +114,9 @@ private:
   struct Node {
     int stage, part, microBatch;
     Computation phase;
+    int link; ///< of all stages', which the result takes; -1: it stays on the stage
   };
+  int linkOf(int stage, int part, Computation phase) const;
   PipelineShape form;
   std::vector<std::vector<Instruction>> lists;
   std::vector<Node> order;
