@@ -13,13 +13,15 @@ def Graph_AttentionOp : Graph_ForwardOp<"attention", [], Positioned> {
     fewer than w positions back. `softcap` c > 0: scaled scores become
     c·tanh(scores / c). `bias`, optional, broadcastable to [B,N,Sq,Sk], is then added. `dropout` p on
     probabilities, bits by counter from (seed, step, layer, `id`, row-major global index in
-    [B,N,Sq,Sk]); kept ones are scaled by 1/(1-p).
+    [B,N,Sq,Sk]); kept ones are scaled by 1/(1-p). `given_documents`: where the bias is -inf for two positions of
+    different documents, these are the step's input `documents`: a run that keeps none apart need not look.
     Dao et al., FlashAttention (2022): probabilities are recomputed in backward, never stored.
   }];
   let arguments = (ins FloatTensor:$q, FloatTensor:$k, FloatTensor:$v, Optional<FloatTensor>:$bias,
                        F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<I64Attr, "0">:$window,
                        DefaultValuedAttr<F64Attr, "0.0">:$softcap,
-                       DefaultValuedAttr<F64Attr, "0.0">:$dropout, DefaultValuedAttr<I64Attr, "0">:$id);
+                       DefaultValuedAttr<F64Attr, "0.0">:$dropout, DefaultValuedAttr<I64Attr, "0">:$id,
+                       UnitAttr:$given_documents);
   let results = (outs FloatTensor:$result, FloatTensor:$lse);
   let assemblyFormat = [{$q `,` $k `,` $v (`bias` $bias^)? attr-dict
                          `:` functional-type(operands, results)}];
@@ -38,14 +40,15 @@ def Graph_AttentionBackwardOp : Graph_MathOp<"attention_backward", [], Positione
                        FloatTensor:$y, FloatTensor:$lse, Optional<FloatTensor>:$bias,
                        F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<I64Attr, "0">:$window,
                        DefaultValuedAttr<F64Attr, "0.0">:$softcap,
-                       DefaultValuedAttr<F64Attr, "0.0">:$dropout, DefaultValuedAttr<I64Attr, "0">:$id);
+                       DefaultValuedAttr<F64Attr, "0.0">:$dropout, DefaultValuedAttr<I64Attr, "0">:$id,
+                       UnitAttr:$given_documents);
   let results = (outs FloatTensor:$dq, FloatTensor:$dk, FloatTensor:$dv);
   let assemblyFormat = [{$dy `,` $q `,` $k `,` $v `,` $y `,` $lse (`bias` $bias^)? attr-dict
                          `:` functional-type(operands, results)}];
   let hasVerifier = 1;
 }
 
-def Graph_RopeOp : Graph_ForwardOp<"rope", [SameOperandsAndResultElementType, SameOperandsAndResultShape], LinearPositioned> {
+def Graph_RopeOp : Graph_ForwardOp<"rope", [AllTypesMatch<["x", "result"]>], LinearPositioned> {
   let summary = "rotary position embedding over the last dimension";
   let description = [{
     x [..., S, D] with positions along dimension `seq_dim` (default: the one before last) at global
@@ -53,12 +56,15 @@ def Graph_RopeOp : Graph_ForwardOp<"rope", [SameOperandsAndResultElementType, Sa
     pass. Angle = p·inverse_frequency[i]; `half`: pairs (i, i + r/2) of the r rotated elements,
     `interleaved`: pairs (2i, 2i+1); (a, b) → scaling·(a cos - b sin, b cos + a sin). `inverse`
     rotates by -angle (the transpose, hence the gradient). Su et al., RoFormer (2021).
+
+    With `positions`, an i64 tensor [extent of x's `row_dim`, S], p is what it says of row and index: rows of several
+    documents. No gradient goes there.
   }];
-  let arguments = (ins FloatTensor:$x, DenseF64ArrayAttr:$inverse_frequencies, I64Attr:$seq_dim,
+  let arguments = (ins FloatTensor:$x, Optional<IntTensor>:$positions, DenseF64ArrayAttr:$inverse_frequencies, I64Attr:$seq_dim,
                        Graph_RopeStyleAttr:$style, DefaultValuedAttr<F64Attr, "1.0">:$scaling,
-                       UnitAttr:$inverse);
+                       UnitAttr:$inverse, DefaultValuedAttr<I64Attr, "0">:$row_dim);
   let results = (outs FloatTensor:$result);
-  let assemblyFormat = "$x $style attr-dict `:` type($x) `->` type($result)";
+  let assemblyFormat = "$x $style (`positions` $positions^ `:` type($positions))? attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
 }
 

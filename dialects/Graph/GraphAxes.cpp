@@ -219,11 +219,13 @@ OpAxes RopeOp::getAxes() {
   OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Whole);
   axes.operand(x.all);
+  if (getPositions())
+    axes.operand({x.all[getRowDim()], x.all[getSeqDim()]});
   axes.result(x.all);
   return axes.take();
 }
 
-bool RopeOp::isLinear(unsigned, unsigned) { return true; }
+bool RopeOp::isLinear(unsigned operand, unsigned) { return operand == 0; }
 
 //===----------------------------------------------------------------------===//
 // Norms, softmax
@@ -551,7 +553,7 @@ OpAxes IotaOp::getAxes() { return elementwise(*this, shapeOf(getResult())); }
 //===----------------------------------------------------------------------===//
 
 Value IotaOp::getPositionTensor() { return getResult(); }
-Value RopeOp::getPositionTensor() { return getX(); }
+Value RopeOp::getPositionTensor() { return getPositions() ? Value() : getX(); }
 Value DropoutOp::getPositionTensor() { return getX(); }
 Value ShiftOp::getPositionTensor() { return getX(); }
 Value EmbeddingOp::getPositionTensor() { return getTable(); }

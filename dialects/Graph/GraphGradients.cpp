@@ -58,7 +58,7 @@ LogicalResult AttentionOp::buildBackward(OpBuilder &builder, ValueRange resultGr
   auto backward = AttentionBackwardOp::create(
       builder, getLoc(), TypeRange{getQ().getType(), getK().getType(), getV().getType()}, resultGradients[0], getQ(),
       getK(), getV(), getResult(), getLse(), getBias(), getScaleAttr(), getCausalAttr(), getWindowAttr(),
-      getSoftcapAttr(), getDropoutAttr(), getIdAttr());
+      getSoftcapAttr(), getDropoutAttr(), getIdAttr(), getGivenDocumentsAttr());
   operandGradients[0] = backward.getDq();
   operandGradients[1] = backward.getDk();
   operandGradients[2] = backward.getDv();
@@ -67,9 +67,9 @@ LogicalResult AttentionOp::buildBackward(OpBuilder &builder, ValueRange resultGr
 
 LogicalResult RopeOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                     MutableArrayRef<Value> operandGradients) {
-  operandGradients[0] = RopeOp::create(builder, getLoc(), getX().getType(), resultGradients[0],
+  operandGradients[0] = RopeOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getPositions(),
                                        getInverseFrequenciesAttr(), getSeqDimAttr(), getStyleAttr(), getScalingAttr(),
-                                       getInverse() ? UnitAttr() : builder.getUnitAttr());
+                                       getInverse() ? UnitAttr() : builder.getUnitAttr(), getRowDimAttr());
   return success();
 }
 

@@ -185,6 +185,18 @@ LogicalResult RopeOp::verify() {
     return failure();
   if (rotated > shapeOf(getX()).back())
     return emitOpError("expects at most ") << shapeOf(getX()).back() << " rotated elements, but got " << rotated;
+  if (!getPositions())
+    return success();
+  if (failed(expectDimension(*this, getRowDim(), rank - 1)))
+    return failure();
+  if (getRowDim() == getSeqDim())
+    return emitOpError("expects rows along another dimension than positions, but both are ") << getSeqDim();
+  std::array<int64_t, 2> expected = {shapeOf(getX())[getRowDim()], shapeOf(getX())[getSeqDim()]};
+  if (shapeOf(getPositions()) != ArrayRef<int64_t>(expected) ||
+      !getPositions().getType().getElementType().isInteger(64))
+    return emitOpError("expects positions of type ")
+           << RankedTensorType::get(expected, IntegerType::get(getContext(), 64)) << ", but got "
+           << getPositions().getType();
   return success();
 }
 

@@ -221,7 +221,9 @@ static void rope(graph::RopeOp op, OpCall &call) {
   double scaling = op.getScaling().convertToDouble();
   bool interleaved = op.getStyle() == graph::RopeStyle::Interleaved;
   forEachIndex(ArrayRef(x.shape).drop_back(), [&](ArrayRef<int64_t> index, int64_t row) {
-    double position = call.position.globalIndex(op.getSeqDim(), index[op.getSeqDim()]);
+    int64_t s = index[op.getSeqDim()];
+    double position = op.getPositions() ? call.operand(1)[index[op.getRowDim()] * x.shape[op.getSeqDim()] + s]
+                                        : call.position.globalIndex(op.getSeqDim(), s);
     for (int64_t i = 0; i < half; ++i) {
       double angle = position * frequencies[i] * (op.getInverse() ? -1 : 1);
       int64_t first = row * size + (interleaved ? 2 * i : i), second = first + (interleaved ? 1 : half);

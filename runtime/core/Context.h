@@ -67,6 +67,8 @@ struct gvrt_context {
   // What random bits and positions depend on. `layer` is the hash of the layer's path (api/CounterRandom.h).
   uint64_t seed = 0, layer = 0;
   int64_t step = 0, microBatch = 0;
+  /// Rows may hold several documents: --reset-at-documents, or packed samples.
+  bool keepsDocuments = false;
   /// Evaluation: dropout keeps everything.
   bool isEvaluating = false;
   double dropoutOf(double p) const { return isEvaluating ? 0 : p; }

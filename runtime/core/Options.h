@@ -42,6 +42,8 @@ struct Options {
   int64_t trainSamples = 0;        // 0: steps times global batch
   bool shuffle = false;
   bool resetAtDocuments = false;
+  /// Whether rows may hold several documents.
+  bool keepsDocuments() const { return resetAtDocuments || samples == "packed"; }
   int64_t eod = -1;                              // a token without label, which ends a document; -1: not said
   int64_t evalEvery = 0;                         // steps; 0: never
   std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`

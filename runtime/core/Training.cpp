@@ -242,6 +242,7 @@ Status Training::prepareEvaluation() {
 }
 
 Status Training::prepareData() {
+  context.keepsDocuments = options.keepsDocuments();
   if (options.evalOnly)
     return Status::success();
   firstStep = done.step + 1;

@@ -56,7 +56,7 @@ Status DataSource::openWords(const Request &request) {
   order.shuffle = request.shuffle;
   order.seed = seed;
   order.eod = options.eod;
-  order.resets = options.resetAtDocuments || options.samples == "packed";
+  order.resets = options.keepsDocuments();
   bool areIndexed = isIndexed(words);
   order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
   if (!request.labels.empty() && order.samples != "row" && order.samples != "packed")

@@ -104,6 +104,8 @@ void attendBlock(gvrt_context *context, const AttentionShape &shape, const Head 
 /// With two buffers of documents before the bias, or none.
 void attend(gvrt_context *context, void *const *buffer, const int64_t *attribute, int numDocuments) {
   Attributes read(attribute);
+  if (numDocuments)
+    read.integer(); // whether they are the run's own: they are looked at anyway
   read.floats(context);
   read.integer(); // bytes of workspace: scores go through the context's
   AttentionShape shape(read);

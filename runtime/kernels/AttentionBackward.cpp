@@ -114,6 +114,8 @@ void zeroRows(float *rows, int64_t ld, int64_t count, int64_t columns) {
 /// With two buffers of documents before the bias, or none.
 void differentiate(gvrt_context *context, void *const *buffer, const int64_t *attribute, int numDocuments) {
   Attributes read(attribute);
+  if (numDocuments)
+    read.integer(); // as in forward
   read.floats(context);
   read.integer(); // bytes of workspace: scores go through the context's
   AttentionShape shape(read);

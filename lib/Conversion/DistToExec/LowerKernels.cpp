@@ -85,27 +85,39 @@ static SmallVector<int64_t> attentionPositions(Operation *op, Value q, Value k) 
 template <typename AttentionOp>
 static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, const AttentionBuffers &of) {
   ArrayRef<int64_t> q = shapeOf(of.q), k = shapeOf(of.k);
-  return {{"type", lowering.kernelType(of.q)},
-          {"workspace_bytes", of.workspace ? cast<MemRefType>(of.workspace.getType()).getNumElements() : 0},
-          {"B", q[0]},
-          {"N", q[1]},
-          {"K", k[1]},
-          {"Sq", q[2]},
-          {"Sk", k[2]},
-          {"D", q[3]},
-          {"Dv", shapeOf(of.v)[3]},
-          {"scale", op.getScale().convertToDouble()},
-          {"causal", op.getCausal()},
-          {"window", op.getWindow()},
-          {"softcap", op.getSoftcap().convertToDouble()},
-          {"dropout", op.getDropout().convertToDouble()},
-          {"id", op.getId()},
-          {"q_strides", outerStrides(of.q)},
-          {"k_strides", outerStrides(of.k)},
-          {"v_strides", outerStrides(of.v)},
-          {"y_strides", outerStrides(of.y)},
-          {"bias_strides", biasStrides(of)},
-          {"positions", attentionPositions(op, of.q, of.k)}};
+  Constants constants = {
+      {"type", lowering.kernelType(of.q)},
+      {"workspace_bytes", of.workspace ? cast<MemRefType>(of.workspace.getType()).getNumElements() : 0},
+      {"B", q[0]},
+      {"N", q[1]},
+      {"K", k[1]},
+      {"Sq", q[2]},
+      {"Sk", k[2]},
+      {"D", q[3]},
+      {"Dv", shapeOf(of.v)[3]},
+      {"scale", op.getScale().convertToDouble()},
+      {"causal", op.getCausal()},
+      {"window", op.getWindow()},
+      {"softcap", op.getSoftcap().convertToDouble()},
+      {"dropout", op.getDropout().convertToDouble()},
+      {"id", op.getId()},
+      {"q_strides", outerStrides(of.q)},
+      {"k_strides", outerStrides(of.k)},
+      {"v_strides", outerStrides(of.v)},
+      {"y_strides", outerStrides(of.y)},
+      {"bias_strides", biasStrides(of)},
+      {"positions", attentionPositions(op, of.q, of.k)}};
+  if (lowering.findDocuments(op))
+    constants.push_back({"given", op.getGivenDocuments()});
+  return constants;
+}
+
+/// The dimensions of a buffer, that with the longest steps first.
+static SmallVector<int64_t> orderOf(Value buffer) {
+  Strides strides = stridesOf(buffer);
+  SmallVector<int64_t> order = llvm::to_vector(llvm::seq<int64_t>(strides.size()));
+  llvm::stable_sort(order, [&](int64_t a, int64_t b) { return strides[a] > strides[b]; });
+  return order;
 }
 
 /// The buffers of documents, where the kernel reads them, and the bias, where there is one, after those in `buffers`;
@@ -159,8 +171,14 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   addMaskBuffers(lowering, op, of, buffers, present);
   unsigned firstOutput = buffers.size();
   SmallVector<Value> gradients;
-  for (Value result : op.getResults())
-    gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
+  std::array<Value, 3> inputs = {of.q, of.k, of.v};
+  for (auto [result, x] : llvm::zip_equal(op.getResults(), inputs)) {
+    SmallVector<int64_t> order = lowering.preferredOrder(result);
+    // Kernels for documents want positions with their heads together, as they have them in forward.
+    if (order.empty() && lowering.findDocuments(op))
+      order = orderOf(x);
+    gradients.push_back(lowering.createResult(result, order));
+  }
   of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/true);
   Constants constants = attentionConstants(lowering, op, of);
   constants.append({{"dy_strides", outerStrides(dy)},
@@ -179,31 +197,34 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
 static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
   ArrayRef<int64_t> shape = shapeOf(op.getX());
   Value x = lowering.bufferWithUnitStride(op.getX());
-  SmallVector<int64_t> order = llvm::to_vector(llvm::seq<int64_t>(shape.size()));
-  Strides xStrides = stridesOf(x);
-  llvm::stable_sort(order, [&](int64_t a, int64_t b) { return xStrides[a] > xStrides[b]; });
+  SmallVector<int64_t> order = orderOf(x);
   if (SmallVector<int64_t> preferred = lowering.preferredOrder(op.getResult()); !preferred.empty())
     order = preferred;
   Value y = lowering.createResult(
       op.getResult(), order.back() + 1 == static_cast<int64_t>(shape.size()) ? order : SmallVector<int64_t>());
   int64_t missing = 4 - shape.size(), seqDim = op.getSeqDim();
+  SmallVector<Value> buffers = {x, y};
+  if (Value positions = op.getPositions())
+    buffers.insert(buffers.begin() + 1, lowering.rowMajorBufferOf(positions));
   auto padded = [&](ArrayRef<int64_t> values, int64_t filler) {
     SmallVector<int64_t> all(missing, filler);
     llvm::append_range(all, values);
     return all;
   };
-  lowering.callKernel(op.getLoc(), "rope", {x, y}, 1,
+  lowering.callKernel(op.getLoc(), "rope", buffers, buffers.size() - 1,
                       {{"type", lowering.kernelType(x)},
                        {"extents", padded(shape, 1)},
                        {"x_strides", padded(outerStrides(x), 0)},
                        {"y_strides", padded(outerStrides(y), 0)},
                        {"seq_dim", seqDim + missing},
+                       {"row_dim", op.getRowDim() + missing},
                        {"style", op.getStyle()},
                        {"inverse", op.getInverse()},
                        {"scaling", op.getScaling().convertToDouble()},
                        {"num_frequencies", op.getInverseFrequencies().size()},
                        {"frequencies", op.getInverseFrequencies()},
-                       {"positions", positionMap(op, shape, seqDim)}});
+                       {"positions", positionMap(op, shape, seqDim)}},
+                      {1, int64_t(op.getPositions() != nullptr), 1});
   return success();
 }
 

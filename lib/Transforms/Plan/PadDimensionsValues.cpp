@@ -344,7 +344,7 @@ static bool keepsIndices(const Axes &axes, Value value, int64_t dim, const Padde
 static bool readsOtherPositions(const PaddedOp &padded, const PaddedExtents &extents) {
   const Axes &axes = padded.axes;
   return TypeSwitch<Operation *, bool>(padded.op)
-      .Case([&](RopeOp op) { return !keepsIndices(axes, op.getX(), op.getSeqDim(), extents); })
+      .Case([&](RopeOp op) { return !op.getPositions() && !keepsIndices(axes, op.getX(), op.getSeqDim(), extents); })
       .Case([&](ShiftOp op) { return !keepsIndices(axes, op.getX(), op.getDim(), extents); })
       .Case<AttentionOp, AttentionBackwardOp>([&](auto op) {
         return !keepsIndices(axes, op.getQ(), 2, extents) || !keepsIndices(axes, op.getK(), 2, extents);

@@ -3,7 +3,7 @@
 //
 //     own                                    inserted
 //     rows 0 … seq - 1 of a table            rows at `positions`
-//     graph.rope                             cosines and sines of `positions`
+//     graph.rope                             of `positions`
 //     attention                              and within a document only
 //     labels moved by one                    as they are: a document's first label is ignored where labels are read
 //
@@ -277,47 +277,6 @@ LogicalResult DocumentInsertion::replaceTables(Operation *op, const RowLoops &lo
 // Rotary positions and attention
 //===----------------------------------------------------------------------===//
 
-/// x [..., D] in two halves of what rotates, [..., r / 2] each, and what does not, which may be null.
-static std::array<Value, 3> takeApart(OpBuilder &builder, Location loc, RopeOp op) {
-  Value x = op.getX();
-  int64_t last = typeOf(x).getRank() - 1, size = shapeOf(x)[last], pairs = op.getInverseFrequencies().size();
-  auto piece = [&](int64_t from, int64_t count) {
-    return from == 0 && count == size ? x : sliceOf(builder, loc, x, last, from, count);
-  };
-  Value rest = 2 * pairs < size ? piece(2 * pairs, size - 2 * pairs) : Value();
-  if (op.getStyle() == RopeStyle::Half)
-    return {piece(0, pairs), piece(pairs, pairs), rest};
-  SmallVector<int64_t> shape(shapeOf(x));
-  shape[last] = pairs;
-  SmallVector<int64_t> paired(shape);
-  paired.push_back(2);
-  Value both = reshapeTo(builder, loc, piece(0, 2 * pairs), paired);
-  auto part = [&](int64_t number) {
-    return reshapeTo(builder, loc, sliceOf(builder, loc, both, last + 1, number, 1), shape);
-  };
-  return {part(0), part(1), rest};
-}
-
-/// The inverse of `takeApart`.
-static Value putTogether(OpBuilder &builder, Location loc, RopeOp op, Value a, Value b, Value rest) {
-  SmallVector<int64_t> shape(shapeOf(a));
-  int64_t last = shape.size() - 1;
-  SmallVector<Value> parts = {a, b};
-  if (op.getStyle() == RopeStyle::Interleaved) {
-    SmallVector<int64_t> single(shape), both(shape), flat(shape);
-    single.push_back(1), both.push_back(2), flat[last] *= 2;
-    Value pairs = ConcatOp::create(builder, loc, reshaped(a, both),
-                                   ValueRange{reshapeTo(builder, loc, a, single), reshapeTo(builder, loc, b, single)},
-                                   uint64_t(last + 1));
-    parts = {reshapeTo(builder, loc, pairs, flat)};
-  }
-  if (rest)
-    parts.push_back(rest);
-  return parts.size() == 1
-             ? parts[0]
-             : Value(ConcatOp::create(builder, loc, op.getResult().getType(), ValueRange(parts), uint64_t(last)));
-}
-
 LogicalResult DocumentInsertion::visitRope(RopeOp op) {
   const RowValue value = *places.find(op.getX());
   int64_t rank = typeOf(op.getX()).getRank(), seqDim = op.getSeqDim(), rowDim = 0;
@@ -326,37 +285,11 @@ LogicalResult DocumentInsertion::visitRope(RopeOp op) {
   if (rowDim >= rank - 1 || seqDim == rank - 1)
     return refuse(op, "rotates by positions of its own in a way that documents cannot take the place of");
   OpBuilder builder(op);
-  Location loc = op.getLoc();
-  auto [a, b, rest] = takeApart(builder, loc, op);
-  int64_t pairs = shapeOf(a).back();
-  auto angles = RankedTensorType::get({batch, seq, pairs}, builder.getF32Type());
-  Value steps =
-      arith::SIToFPOp::create(builder, loc, RankedTensorType::get({batch, seq}, builder.getF32Type()), positions);
-  auto frequencies = llvm::map_to_vector(op.getInverseFrequencies(), [](double value) { return float(value); });
-  Value inverse = arith::ConstantOp::create(
-      builder, loc,
-      DenseElementsAttr::get(RankedTensorType::get({pairs}, builder.getF32Type()), ArrayRef(frequencies)));
-  Value angle = arith::MulFOp::create(builder, loc, BroadcastOp::create(builder, loc, angles, steps, {0, 1}),
-                                      BroadcastOp::create(builder, loc, angles, inverse, {2}));
-  if (op.getInverse())
-    angle = arith::NegFOp::create(builder, loc, angle);
-  auto table = [&](Value x) -> Value {
-    if (double scaling = op.getScaling().convertToDouble(); scaling != 1)
-      x = arith::MulFOp::create(builder, loc, x, splat(builder, loc, angles, scaling));
-    Type element = typeOf(a).getElementType();
-    if (element.getIntOrFloatBitWidth() < 32)
-      x = arith::TruncFOp::create(builder, loc, angles.clone(element), x);
-    else if (element.getIntOrFloatBitWidth() > 32)
-      x = arith::ExtFOp::create(builder, loc, angles.clone(element), x);
-    return spread(builder, loc, x, {rowDim, seqDim, rank - 1}, shapeOf(a));
-  };
-  Value cos = table(math::CosOp::create(builder, loc, angle)), sin = table(math::SinOp::create(builder, loc, angle));
-  auto times = [&](Value x, Value y) -> Value { return arith::MulFOp::create(builder, loc, x, y); };
-  Value first = arith::SubFOp::create(builder, loc, times(a, cos), times(b, sin));
-  Value second = arith::AddFOp::create(builder, loc, times(b, cos), times(a, sin));
-  Value rotated = putTogether(builder, loc, op, first, second, rest);
-  op.getResult().replaceAllUsesWith(rotated);
-  places.setResults(rotated.getDefiningOp(), value);
+  auto rotated = RopeOp::create(builder, op.getLoc(), op.getType(), op.getX(), positions,
+                                op.getInverseFrequenciesAttr(), op.getSeqDimAttr(), op.getStyleAttr(),
+                                op.getScalingAttr(), op.getInverseAttr(), builder.getI64IntegerAttr(rowDim));
+  op.getResult().replaceAllUsesWith(rotated.getResult());
+  places.setResults(rotated, value);
   ++numRopes;
   return success();
 }
@@ -417,6 +350,7 @@ LogicalResult DocumentInsertion::visitAttention(AttentionOp op) {
   }
   Value hidden = splat(builder, loc, scores, -std::numeric_limits<double>::infinity());
   op.getBiasMutable().assign(arith::SelectOp::create(builder, loc, visible, own, hidden));
+  op.setGivenDocuments(true);
   places.setResults(op, *places.find(op.getQ()));
   ++numAttentions;
   return success();

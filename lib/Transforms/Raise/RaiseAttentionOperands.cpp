@@ -136,7 +136,7 @@ static AttentionOp absorbOperands(AttentionOp op, TableReader &reader) {
     own = AttentionOp::create(builder, op.getLoc(), op.getResult().getType(), op.getLse().getType(), q, k, v, rest,
                               APFloat(scale), op.getCausal() || bias.mask.causal,
                               window && other ? std::min(window, other) : std::max(window, other), op.getSoftcap(),
-                              op.getDropout(), op.getId());
+                              op.getDropout(), op.getId(), op.getGivenDocuments());
     return own.getResult();
   });
   return isReplaced ? own : op;

@@ -347,7 +347,8 @@ static unsigned raiseRope(func::FuncOp function, TableReader &reader) {
       continue;
     bool isRaised = replaceIfLegal(op, [&](OpBuilder &builder) {
       Value x = reshapeTo(builder, op->getLoc(), rope->x, shapeOf(op->getResult(0)));
-      return RopeOp::create(builder, op->getLoc(), x.getType(), x, builder.getDenseF64ArrayAttr(rope->frequencies),
+      return RopeOp::create(builder, op->getLoc(), x.getType(), x, /*positions=*/Value(),
+                            builder.getDenseF64ArrayAttr(rope->frequencies),
                             builder.getI64IntegerAttr(rope->seqDim),
                             RopeStyleAttr::get(builder.getContext(), rope->style),
                             builder.getF64FloatAttr(rope->scaling));

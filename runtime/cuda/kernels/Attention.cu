@@ -95,7 +95,7 @@ void plainAttention(gvrt_context *context, const AttentionProblem &p, const Atte
 } // namespace galvatron::cuda
 
 static void attention(gvrt_context *context, void *const *buffer, const int64_t *attribute, bool documents) {
-  AttentionProblem problem = readAttention(context, attribute, false);
+  AttentionProblem problem = readAttention(context, attribute, false, documents);
   AttentionBuffers buffers = readBuffers(buffer, problem, false, documents);
   bool isTaken = cudnnTakes(problem, buffers.bias);
   if (isTaken)

@@ -175,7 +175,7 @@ void plainAttentionBackward(gvrt_context *context, const AttentionProblem &p, co
 } // namespace galvatron::cuda
 
 static void attentionBackward(gvrt_context *context, void *const *buffer, const int64_t *attribute, bool documents) {
-  AttentionProblem problem = readAttention(context, attribute, true);
+  AttentionProblem problem = readAttention(context, attribute, true, documents);
   AttentionBuffers buffers = readBuffers(buffer, problem, true, documents);
   bool isTaken = cudnnTakes(problem, buffers.bias);
   if (isTaken)

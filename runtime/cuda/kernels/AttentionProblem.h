@@ -20,7 +20,8 @@ struct AttentionProblem {
   HeadStrides q, k, v, y;
   int64_t biasStride[4];
   HeadStrides dy, dq, dk, dv; // backward only
-  TensorPositions positions;  // of [batch, heads, queries, keys]
+  bool hasDocuments;
+  TensorPositions positions; // of [batch, heads, queries, keys]
   // On the device, [batch, queries] and [batch, keys]: a query sees keys of its own document only. Null: all are one.
   const int64_t *queryDocuments, *keyDocuments;
   const int32_t *onlyIf; // on the device: where it is 0, kernels of our own do nothing. Null: they do
@@ -31,9 +32,12 @@ struct AttentionProblem {
   int64_t queryShift() const { return positions.dim[3].global - positions.dim[2].global; }
 };
 
-inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attribute, bool backward) {
+/// `documents`: of the functions for them. A run that keeps none of the documents that it is given apart has all its
+/// rows as one.
+inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attribute, bool backward, bool documents) {
   Attributes read(attribute);
   AttentionProblem p{};
+  p.hasDocuments = documents && (!read.integer() || context->keepsDocuments);
   for (int64_t *word :
        {&p.type, &p.workspaceBytes, &p.batch, &p.heads, &p.keyHeads, &p.queries, &p.keys, &p.keySize, &p.valueSize})
     *word = read.integer();
@@ -76,8 +80,11 @@ inline AttentionBuffers readBuffers(void *const *buffer, AttentionProblem &p, bo
   else
     take({&read.q, &read.k, &read.v});
   if (documents) {
-    p.queryDocuments = static_cast<const int64_t *>(*buffer++);
-    p.keyDocuments = static_cast<const int64_t *>(*buffer++);
+    void *queries = *buffer++, *keys = *buffer++;
+    if (p.hasDocuments) {
+      p.queryDocuments = static_cast<const int64_t *>(queries);
+      p.keyDocuments = static_cast<const int64_t *>(keys);
+    }
   }
   take({&read.bias});
   if (backward)

@@ -307,6 +307,6 @@ void cudnnAttentionBackward(gvrt_context *context, AttentionProblem &p, const At
 /// Bytes of scratch that the chosen engine takes, for measurements; -1 where a kernel of our own is taken.
 extern "C" int64_t gvrt_attention_workspace(gvrt_context *context, const int64_t *attribute, int backward) {
   using namespace galvatron::cuda;
-  AttentionProblem problem = readAttention(context, attribute, backward);
+  AttentionProblem problem = readAttention(context, attribute, backward, /*documents=*/false);
   return cudnnTakes(problem, false) ? planFor(context, problem, backward, false).workspaceBytes : -1;
 }

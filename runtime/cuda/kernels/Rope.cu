@@ -1,7 +1,8 @@
 //===- Rope.cu - rotary position embedding ------------------------------------------===//
 //
 // Cosines and sines of one position serve every batch row and head, so a block belongs to a position: it computes them
-// once, into shared memory, then rotates its share of the rows. The angle is rounded to f32 before its cosine is taken,
+// once, into shared memory, then rotates its share of the rows. Where rows have positions of their own, it belongs to
+// one of a row. The angle is rounded to f32 before its cosine is taken,
 // as the frameworks do that models come from.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -35,11 +36,12 @@ struct Shape {
 
 /// A thread takes W pairs: of halves (i, i + frequencies), or neighbours (2i, 2i + 1).
 template <typename T, int W>
-__global__ void __launch_bounds__(kThreads) rope(const T *x, T *y, Strides xStride, Strides yStride, Shape shape,
-                                                 __grid_constant__ const Frequencies frequencies, Positions positions) {
+__global__ void __launch_bounds__(kThreads)
+    rope(const T *x, T *y, Strides xStride, Strides yStride, Shape shape,
+         __grid_constant__ const Frequencies frequencies, Positions positions, const int64_t *rowPositions) {
   __shared__ float cosine[kMaxFrequencies], sine[kMaxFrequencies];
-  int64_t s = blockIdx.x;
-  float position = (float)positions.toGlobal(s);
+  int64_t s = blockIdx.x, row = blockIdx.z;
+  float position = (float)(rowPositions ? rowPositions[row * gridDim.x + s] : positions.toGlobal(s));
   for (int i = threadIdx.x; i < shape.frequencies; i += kThreads) {
     double sinus, cosinus;
     sincos((double)(position * frequencies.value[i]), &sinus, &cosinus);
@@ -47,13 +49,13 @@ __global__ void __launch_bounds__(kThreads) rope(const T *x, T *y, Strides xStri
     sine[i] = (float)((shape.inverse ? -sinus : sinus) * shape.scaling);
   }
   __syncthreads();
-  x += s * xStride.position;
-  y += s * yStride.position;
+  x += s * xStride.position + row * xStride.outer;
+  y += s * yStride.position + row * yStride.outer;
   int pairs = shape.frequencies / W, tail = (int)((shape.columns - 2 * shape.frequencies) / W), items = pairs + tail;
   int64_t work = shape.outer * shape.inner * items;
   for (int64_t w = (int64_t)blockIdx.y * kThreads + threadIdx.x; w < work; w += (int64_t)gridDim.y * kThreads) {
     int item = (int)(w % items);
-    int64_t row = w / items, outer = row / shape.inner, inner = row - outer * shape.inner;
+    int64_t line = w / items, outer = line / shape.inner, inner = line - outer * shape.inner;
     const T *from = x + outer * xStride.outer + inner * xStride.inner;
     T *to = y + outer * yStride.outer + inner * yStride.inner;
     if (item >= pairs) { // after the rotated columns
@@ -100,7 +102,7 @@ void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attrib
   Attributes read(attribute);
   int64_t type = read.integer();
   const int64_t *extent = read.list(4), *xStride = read.list(3), *yStride = read.list(3);
-  int64_t seqDim = read.integer();
+  int64_t seqDim = read.integer(), rowDim = read.integer();
   Shape shape;
   shape.interleaved = read.integer() == 1;
   shape.inverse = read.integer();
@@ -116,30 +118,29 @@ void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attrib
   const int64_t *words = read.list(0);
   Positions positions = readPositions(context, words);
 
-  int64_t other[2], *next = other;
-  for (int64_t d = 0; d < 3; ++d)
-    if (d != seqDim)
-      *next++ = d;
-  shape.outer = extent[other[0]];
-  shape.inner = extent[other[1]];
-  Strides from{xStride[seqDim], xStride[other[0]], xStride[other[1]]},
-      to{yStride[seqDim], yStride[other[0]], yStride[other[1]]};
-  if (extent[seqDim] * shape.outer * shape.inner * shape.columns == 0)
+  auto *rowPositions = at<const int64_t>(buffer, 1);
+  int64_t outer = rowPositions ? rowDim : seqDim == 0 ? 1 : 0, inner = 3 - seqDim - outer;
+  int64_t rows = rowPositions ? extent[outer] : 1; // with angles of their own
+  shape.outer = rowPositions ? 1 : extent[outer];
+  shape.inner = extent[inner];
+  Strides from{xStride[seqDim], xStride[outer], xStride[inner]}, to{yStride[seqDim], yStride[outer], yStride[inner]};
+  if (extent[seqDim] * rows * shape.outer * shape.inner * shape.columns == 0)
     return;
+  GVRT_CHECK(context, rows <= 65535, "expects at most 65535 rows with positions of their own, but got " << rows);
   State &state = stateOf(context);
   withType(context, type, [&](auto zero) {
     using T = decltype(zero);
     constexpr int64_t kSize = sizeof(T);
-    bool wide = aligned(16, buffer[0], buffer[1], from.position * kSize, from.outer * kSize, from.inner * kSize,
+    bool wide = aligned(16, buffer[0], buffer[2], from.position * kSize, from.outer * kSize, from.inner * kSize,
                         to.position * kSize, to.outer * kSize, to.inner * kSize, count * kSize, shape.columns * kSize);
     withWidth<T>(wide, [&](auto width) {
       constexpr int W = decltype(width)::value;
       int64_t work = shape.outer * shape.inner * (shape.columns - count) / W;
       // Few positions: several blocks share one.
-      int64_t share = std::clamp<int64_t>(divideUp(8 * std::max(state.multiprocessors, 1), extent[seqDim]), 1,
+      int64_t share = std::clamp<int64_t>(divideUp(8 * std::max(state.multiprocessors, 1), extent[seqDim] * rows), 1,
                                           std::min<int64_t>(divideUp(work, kThreads), 65535));
-      rope<T, W><<<dim3(extent[seqDim], share), kThreads, 0, state.compute>>>(at<const T>(buffer, 0), at<T>(buffer, 1),
-                                                                              from, to, shape, frequencies, positions);
+      rope<T, W><<<dim3(extent[seqDim], share, rows), kThreads, 0, state.compute>>>(
+          at<const T>(buffer, 0), at<T>(buffer, 2), from, to, shape, frequencies, positions, rowPositions);
     });
   });
   GVRT_CUDA(context, cudaGetLastError());

@@ -363,6 +363,22 @@ func.func @rope_seq_dim(%x: tensor<4x8xf32>) {
 
 // -----
 
+func.func @rope_row_dim(%x: tensor<2x4x8xf32>, %p: tensor<4x4xi64>) {
+  // expected-error@+1 {{'graph.rope' op expects rows along another dimension than positions, but both are 1}}
+  %0 = graph.rope %x half positions %p : tensor<4x4xi64> {inverse_frequencies = array<f64: 1.0>, seq_dim = 1 : i64, row_dim = 1 : i64} : tensor<2x4x8xf32> -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @rope_positions(%x: tensor<2x4x8xf32>, %p: tensor<4x2xi64>) {
+  // expected-error@+1 {{'graph.rope' op expects positions of type 'tensor<2x4xi64>', but got 'tensor<4x2xi64>'}}
+  %0 = graph.rope %x half positions %p : tensor<4x2xi64> {inverse_frequencies = array<f64: 1.0>, seq_dim = 1 : i64} : tensor<2x4x8xf32> -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
 func.func @rope_rotated(%x: tensor<4x2xf32>) {
   // expected-error@+1 {{expects at most 2 rotated elements, but got 4}}
   %0 = graph.rope %x half {inverse_frequencies = array<f64: 1.0, 0.5>, seq_dim = 0 : i64} : tensor<4x2xf32> -> tensor<4x2xf32>

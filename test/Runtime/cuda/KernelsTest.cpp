@@ -135,9 +135,11 @@ void testAttention(Comparison &c, int type, const Attention &s) {
   Words biasStrides = s.bias ? Words{0, s.queries * s.keys, s.keys, 1} : Words{0, 0, 0, 0};
   constexpr int64_t kScratch = 64 << 20;
   auto head = [=](auto &t) {
-    Words words = {t(type),   kScratch, s.batch,         s.heads,         s.keyHeads,
-                   s.queries, s.keys,   s.size,          s.valueSize,     bits(1 / std::sqrt((double)s.size)),
-                   s.causal,  s.window, bits(s.softcap), bits(s.dropout), 5};
+    Words words;
+    if (s.document)
+      words.push_back(0); // not the run's own
+    append(words, {t(type), kScratch, s.batch, s.heads, s.keyHeads, s.queries, s.keys, s.size, s.valueSize,
+                   bits(1 / std::sqrt((double)s.size)), s.causal, s.window, bits(s.softcap), bits(s.dropout), 5});
     append(words, strides(s.heads, s.queries, s.size));
     append(words, strides(s.keyHeads, s.keys, s.size));
     append(words, strides(s.keyHeads, s.keys, s.valueSize));
@@ -280,19 +282,27 @@ void testRope(Comparison &c) {
           Words from = rowMajor({extents[0], extents[1], extents[2], size + 8}), to = rowMajor(extents);
           Random random(5);
           int64_t n = size, f = count, back = inverse;
-          c.run({"rope",
-                 text("%s, style %d, size %d, %d frequencies, dimension %d", nameOf(type), (int)style, (int)n, (int)f,
-                      (int)dim),
-                 {c.in(random.floats(120 * (size + 8)), type), c.out(120 * size, type)},
-                 [=](auto &t, auto &) {
-                   Words words = {t(type)};
-                   append(words, extents);
-                   append(words, {from[0], from[1], from[2], to[0], to[1], to[2], dim, style, back, bits(1.25), f});
-                   for (int64_t i = 0; i < f; ++i)
-                     words.push_back(bits(std::pow(10000.0, -(double)i / (double)f)));
-                   append(words, cut);
-                   return words;
-                 }});
+          // Positions from 0 in each document, where they are data.
+          int64_t rowDim = dim == 0 ? 1 : 0;
+          std::vector<int64_t> ofRows;
+          for (int64_t i = 0; i < extents[rowDim] * extents[dim]; ++i)
+            ofRows.push_back(i % 5);
+          for (bool areData : {false, true})
+            c.run({"rope",
+                   text("%s, style %d, size %d, %d frequencies, dimension %d%s", nameOf(type), (int)style, (int)n,
+                        (int)f, (int)dim, areData ? ", positions of rows" : ""),
+                   {c.in(random.floats(120 * (size + 8)), type), areData ? c.in(ofRows) : c.none(),
+                    c.out(120 * size, type)},
+                   [=](auto &t, auto &) {
+                     Words words = {t(type)};
+                     append(words, extents);
+                     append(words,
+                            {from[0], from[1], from[2], to[0], to[1], to[2], dim, rowDim, style, back, bits(1.25), f});
+                     for (int64_t i = 0; i < f; ++i)
+                       words.push_back(bits(std::pow(10000.0, -(double)i / (double)f)));
+                     append(words, cut);
+                     return words;
+                   }});
         }
 }
 

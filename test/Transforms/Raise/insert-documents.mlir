@@ -55,14 +55,9 @@ func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: ten
   %0 = graph.embedding %tokens, %ids : (tensor<16x12xf32>, tensor<2x4xi64>) -> tensor<2x4x12xf32>
   %1 = graph.reshape %0 : tensor<2x4x12xf32> -> tensor<2x4x2x6xf32>
   %2 = graph.transpose %1 [0, 2, 1, 3] : tensor<2x4x2x6xf32> -> tensor<2x2x4x6xf32>
-  // CHECK-NOT: graph.rope
-  // CHECK: arith.sitofp %[[POSITIONS]]
-  // CHECK: math.cos %{{.*}} : tensor<2x4x3xf32>
-  // CHECK: graph.concat %{{.*}} {dim = 3 : i64} : (tensor<2x2x4x3xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x4x6xf32>
+  // CHECK: graph.rope %{{.*}} half positions %[[POSITIONS]] : tensor<2x4xi64> {inverse_frequencies = array<f64: 1.000000e+00, 1.000000e-01, 1.000000e-02>, seq_dim = 2 : i64}
   %3 = graph.rope %2 half {inverse_frequencies = array<f64: 1.0, 0.1, 0.01>, seq_dim = 2 : i64} : tensor<2x2x4x6xf32> -> tensor<2x2x4x6xf32>
-  // CHECK: math.cos %{{.*}} : tensor<2x4x2xf32>
-  // CHECK: graph.concat %{{.*}} {dim = 4 : i64} : (tensor<2x2x4x2x1xf32>, tensor<2x2x4x2x1xf32>) -> tensor<2x2x4x2x2xf32>
-  // CHECK: graph.concat %{{.*}} {dim = 3 : i64} : (tensor<2x2x4x4xf32>, tensor<2x2x4x2xf32>) -> tensor<2x2x4x6xf32>
+  // CHECK: graph.rope %{{.*}} interleaved positions %[[POSITIONS]] : tensor<2x4xi64> {{.*}}scaling = 2.000000e+00
   %4 = graph.rope %3 interleaved {inverse_frequencies = array<f64: 1.0, 0.1>, scaling = 2.0 : f64, seq_dim = 2 : i64} : tensor<2x2x4x6xf32> -> tensor<2x2x4x6xf32>
   return %4 : tensor<2x2x4x6xf32>
 }
@@ -85,7 +80,7 @@ func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: ten
   // CHECK: %[[SAME:.*]] = arith.cmpi eq, %[[QUERY]], %[[KEY]]
   // CHECK: %[[VISIBLE:.*]] = graph.broadcast %[[SAME]] dims [0, 2, 3]
   // CHECK: %[[MASK:.*]] = arith.select %[[VISIBLE]], %[[ZERO]], %[[HIDDEN]]
-  // CHECK: graph.attention %{{.*}} bias %[[MASK]] {causal, scale = 1.000000e+00 : f64, window = 2 : i64}
+  // CHECK: graph.attention %{{.*}} bias %[[MASK]] {causal, given_documents, scale = 1.000000e+00 : f64, window = 2 : i64}
   %3, %lse3 = graph.attention %2, %2, %2 {causal, scale = 1.0 : f64, window = 2 : i64} : (tensor<2x2x4x8xf32>, tensor<2x2x4x8xf32>, tensor<2x2x4x8xf32>) -> (tensor<2x2x4x8xf32>, tensor<2x2x4xf32>)
   %4 = graph.iota {dim = 0 : i64} : tensor<4xi64>
   %5 = arith.sitofp %4 : tensor<4xi64> to tensor<4xf32>
@@ -115,7 +110,7 @@ func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: ten
   // CHECK: %[[ONE:.*]] = graph.reshape %[[DISTANCE]]
   // CHECK: %[[OWN:.*]] = graph.broadcast %[[ONE]] dims [1, 2, 3]
   // CHECK: %[[MASK:.*]] = arith.select %{{.*}}, %[[OWN]]
-  // CHECK: graph.attention %{{.*}} bias %[[MASK]] {scale
+  // CHECK: graph.attention %{{.*}} bias %[[MASK]] {given_documents, scale
   %2, %lse = graph.attention %1, %1, %1 bias %bias {scale = 1.0 : f64} : (tensor<2x1x4x8xf32>, tensor<2x1x4x8xf32>, tensor<2x1x4x8xf32>, tensor<1x1x4x4xf32>) -> (tensor<2x1x4x8xf32>, tensor<2x1x4xf32>)
   %3 = graph.reshape %2 : tensor<2x1x4x8xf32> -> tensor<8x8xf32>
   %4 = graph.einsum %3, %head "ab,cb->ac" : (tensor<8x8xf32>, tensor<16x8xf32>) -> tensor<8x16xf32>

@@ -196,6 +196,12 @@ const Case kCases[] = {
      "3x2x6",
      "%y = graph.rope %x interleaved {inverse_frequencies = array<f64: 1.0, 0.3, 0.1>, seq_dim = 0 : i64} : "
      "tensor<3x2x6xf32> -> tensor<3x2x6xf32>"},
+    {"rope_of_rows",
+     {{"x", "2x3x6"}},
+     "2x3x6",
+     "%p = arith.constant dense<[[0, 1, 0], [5, 0, 1]]> : tensor<2x3xi64>\n"
+     "%y = graph.rope %x half positions %p : tensor<2x3xi64> {inverse_frequencies = array<f64: 1.0, 0.3>, "
+     "seq_dim = 1 : i64} : tensor<2x3x6xf32> -> tensor<2x3x6xf32>"},
     {"norm_rms",
      {{"x", "2x3x4"}, {"w", "4"}},
      "2x3x4",

@@ -120,18 +120,42 @@ TEST_F(RowTest, RopeRotatesPairsAndItsInverseUndoesIt) {
               expected[base + k] = x[base + k];
           }
     auto attributes = [&](int64_t inverse, double scaling) {
-      std::vector<int64_t> words = {GVRT_F32,     kB,      kS, kN, kD,    kS * kN * kD, kN * kD,       kD,
-                                    kS * kN * kD, kN * kD, kD, 1,  style, inverse,      bits(scaling), kF};
+      std::vector<int64_t> words = {GVRT_F32, kB, kS, kN, kD,    kS * kN * kD, kN * kD,       kD, kS * kN * kD,
+                                    kN * kD,  kD, 1,  0,  style, inverse,      bits(scaling), kF};
       for (double f : frequency)
         words.push_back(bits(f));
       words.insert(words.end(), {2, 2, 0, kS, -1});
       return words;
     };
-    call(gvrt_rope, {x.data(), y.data()}, attributes(0, 1.5));
+    call(gvrt_rope, {x.data(), nullptr, y.data()}, attributes(0, 1.5));
     expectNear(y, expected, 2e-6);
-    call(gvrt_rope, {y.data(), back.data()}, attributes(1, 1 / 1.5));
+    call(gvrt_rope, {y.data(), nullptr, back.data()}, attributes(1, 1 / 1.5));
     expectNear(back, x, 1e-6);
   }
+}
+
+// Rows of several documents; the row is the second dimension, as in models that put positions first.
+TEST_F(RowTest, RopeTakesPositionsOfRows) {
+  constexpr int64_t kS = 4, kB = 2, kN = 2, kD = 2;
+  std::vector<int64_t> positions = {0, 1, 2, 0, 0, 0, 1, 5};
+  auto x = values(kS * kB * kN * kD, 1);
+  std::vector<float> y(x.size());
+  std::vector<double> expected(x.size());
+  for (int64_t s = 0; s < kS; ++s)
+    for (int64_t b = 0; b < kB; ++b)
+      for (int64_t n = 0; n < kN; ++n) {
+        int64_t i = ((s * kB + b) * kN + n) * kD;
+        double angle = 0.7f * positions[b * kS + s];
+        expected[i] = x[i] * std::cos(angle) - x[i + 1] * std::sin(angle);
+        expected[i + 1] = x[i + 1] * std::cos(angle) + x[i] * std::sin(angle);
+      }
+  std::vector<int64_t> strides = {kB * kN * kD, kN * kD, kD}, words = {GVRT_F32, kS, kB, kN, kD};
+  for (int copy = 0; copy < 2; ++copy)
+    words.insert(words.end(), strides.begin(), strides.end());
+  words.insert(words.end(),
+               {/*seq_dim=*/0, /*row_dim=*/1, /*style=*/0, /*inverse=*/0, bits(1), 1, bits(0.7f), 1, kS, -1});
+  call(gvrt_rope, {x.data(), positions.data(), y.data()}, words);
+  expectNear(y, expected, 2e-6);
 }
 
 TEST_F(RowTest, EmbeddingOfACutTableLeavesOtherRowsToOthers) {

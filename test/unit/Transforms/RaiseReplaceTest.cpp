@@ -47,7 +47,7 @@ TEST_F(RaiseReplace, OpThatItsVerifierRefusesLeavesNoTrace) {
     // More elements rotate than there are.
     llvm::SmallVector<double> frequencies(3, 1.0);
     mlir::Value twice = mlir::arith::AddFOp::create(builder, sine->getLoc(), sine->getOperand(0), sine->getOperand(0));
-    return graph::RopeOp::create(builder, sine->getLoc(), twice.getType(), twice,
+    return graph::RopeOp::create(builder, sine->getLoc(), twice.getType(), twice, /*positions=*/mlir::Value(),
                                  builder.getDenseF64ArrayAttr(frequencies), builder.getI64IntegerAttr(0),
                                  graph::RopeStyleAttr::get(builder.getContext(), graph::RopeStyle::Half),
                                  builder.getF64FloatAttr(1));
