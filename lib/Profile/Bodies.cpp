@@ -27,6 +27,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kFewestSamples = 3, kMostSamples = 100;
 /// Interquartile range ÷ median at which a figure has repeated.
 constexpr double kRepeats = 0.03;
+/// Where calls are issued and not waited for: so long a run of one entry is a sample, and so long all entries run
+/// before the first, as a GPU slows down under load.
+constexpr double kShortestRun = 0.02, kWarmUp = 1;
+constexpr std::int64_t kMostCalls = 500;
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -58,6 +62,9 @@ private:
   void fillParameter(const ParameterInfo &parameter);
   void fillInput(const InputInfo &input);
   std::vector<double> runOnce();
+  std::vector<double> runIssued();
+  void findBodies();
+  void tune();
   void waitForAll();
   std::vector<double> slowest(std::vector<double> seconds) const;
 
@@ -73,6 +80,9 @@ private:
   std::optional<Timetable> timetable;
   std::set<std::string> names; ///< of entries that are bodies
   std::vector<std::string> order;
+  /// Of a device that is given work and not waited for: the bodies' entries, and how often each is called at once.
+  std::vector<const std::int64_t *> entries;
+  std::vector<std::int64_t> calls;
   char *arena = nullptr;
   bool isConnected = false;
 };
@@ -213,12 +223,61 @@ std::vector<double> LoadedBodies::runOnce() {
   return seconds;
 }
 
+void LoadedBodies::findBodies() {
+  entries.clear(), order.clear();
+  const std::int64_t *entry = program->timetable, *end = entry + program->timetable_words;
+  for (; entry < end; entry += entry[GVRT_ENTRY_WORDS])
+    if (entry[GVRT_ENTRY_NAME] >= 0 && names.count(manifest.names[std::size_t(entry[GVRT_ENTRY_NAME])])) {
+      entries.push_back(entry);
+      order.push_back(manifest.names[std::size_t(entry[GVRT_ENTRY_NAME])]);
+    }
+}
+
+/// Each body many times on what the step before left, as the device's queue then never runs dry.
+std::vector<double> LoadedBodies::runIssued() {
+  std::vector<double> seconds;
+  for (std::size_t index = 0; index < entries.size(); ++index) {
+    const std::int64_t *entry = entries[index];
+    std::vector<void *> buffers;
+    for (std::int64_t i = 0; i < entry[GVRT_ENTRY_NUM_BUFFERS]; ++i) {
+      std::int64_t offset = entry[GVRT_ENTRY_FIRST_BUFFER + i];
+      buffers.push_back(offset < 0 ? nullptr : arena + offset);
+    }
+    context.entry = order[index].c_str();
+    device.hooks->synchronize(&context);
+    waitForAll();
+    Clock::time_point start = Clock::now();
+    for (std::int64_t call = 0; call < calls[index]; ++call)
+      program->functions[entry[GVRT_ENTRY_FUNCTION]](&context, buffers.data(),
+                                                     entry + GVRT_ENTRY_FIRST_BUFFER + std::int64_t(buffers.size()));
+    device.hooks->synchronize(&context);
+    seconds.push_back(secondsSince(start) / double(calls[index]));
+    context.progress.beat();
+  }
+  context.entry = nullptr;
+  return seconds;
+}
+
+/// Kernels are loaded and chosen, then the device is brought to the pace that it keeps.
+void LoadedBodies::tune() {
+  runPass(context, device, *timetable, arena, /*rate=*/0, [](const EntryCall &) {});
+  findBodies();
+  calls.assign(entries.size(), 1);
+  runIssued();
+  std::vector<double> once = slowest(runIssued());
+  for (std::size_t index = 0; index < once.size(); ++index)
+    calls[index] = std::clamp<std::int64_t>(std::int64_t(kShortestRun / std::max(once[index], 1e-9)), 1, kMostCalls);
+  for (Clock::time_point begin = Clock::now(); slowest({secondsSince(begin)})[0] < kWarmUp;)
+    runIssued();
+}
+
 std::map<std::string, Timing> LoadedBodies::timeEntries(double budget) {
   Clock::time_point begin = Clock::now();
-  runOnce(); // finds libraries and memory cold
+  bool isIssued = device.hooks->run != nullptr;
+  isIssued ? tune() : void(runOnce()); // else what is first finds libraries and memory cold
   std::vector<Sample> samples;
   for (;;) {
-    std::vector<double> seconds = slowest(runOnce());
+    std::vector<double> seconds = slowest(isIssued ? runIssued() : runOnce());
     samples.resize(seconds.size());
     for (std::size_t index = 0; index < seconds.size(); ++index) {
       samples[index].name = order[index];
@@ -247,13 +306,23 @@ double LoadedBodies::timeUpdate(const search::PreparedLayer &layer) {
   for (std::size_t index = 0; index <= 2 * kFewestSamples; ++index) {
     waitForAll();
     Clock::time_point start = Clock::now();
-    updateParameters(context, device, own, options, arena, /*rate=*/1e-6, /*scale=*/1);
+    if (device.hooks->update)
+      device.hooks->update(&context);
+    else
+      updateParameters(context, device, own, options, arena, /*rate=*/1e-6, /*scale=*/1);
     device.hooks->synchronize(&context);
     double seconds = slowest({secondsSince(start)})[0];
     if (index) // the first finds libraries cold
       samples.push_back(std::max(seconds, 1e-9));
   }
-  return own.parameters.empty() ? 0 : summarize(samples).seconds;
+  // A device that updates all at once: this layer's share of its elements.
+  double elements = 0, all = 0;
+  for (const ParameterInfo &parameter : own.parameters)
+    elements += parameter.isTrained() ? double(parameter.count) : 0;
+  for (const ParameterInfo &parameter : manifest.parameters)
+    all += parameter.isTrained() ? double(parameter.count) : 0;
+  double share = device.hooks->update ? elements / std::max(all, 1.0) : 1;
+  return own.parameters.empty() ? 0 : share * summarize(samples).seconds;
 }
 
 } // namespace

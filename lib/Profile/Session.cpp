@@ -3,6 +3,7 @@
 
 #include "Bench.h"
 #include "Export.h"
+#include "Gpu.h"
 #include "Hosts.h"
 #include "Journal.h"
 #include "Links.h"
@@ -46,7 +47,7 @@ constexpr std::int64_t kColdBytes = 128ll << 20;
 /// Seconds after which a figure that does not repeat will not, where a call takes less.
 constexpr double kLongest = 2;
 /// For the comparison of devices.
-constexpr std::int64_t kLeastBytes = 8 << 20;
+constexpr std::int64_t kLeastBytes = 8 << 20, kLeastGpuBytes = 256 << 20;
 
 Status toStatus(const std::optional<search::Error> &error) {
   return error ? Status::error(error->message) : Status::success();
@@ -67,7 +68,10 @@ private:
   double remaining() const {
     return options.timeLimit - kForTheRest - std::chrono::duration<double>(Clock::now() - begin).count();
   }
-  Status lookAtMachine(const Device &device);
+  bool isCuda() const { return options.target == "cuda"; }
+  Status lookAtGpus();
+  Status lookAtMachine();
+  Status takeBusy(const std::string &busy);
   void warn(const std::string &text) const;
   Status resume();
   Status readModel();
@@ -91,6 +95,7 @@ private:
   HostFacts facts;
   Clock::time_point begin;
   std::vector<HostFacts> hosts; ///< by rank
+  std::vector<GpuFacts> gpus;   ///< by rank; of cpu none
   MachineProfile profile;
   std::vector<search::MeasuredDevice> devices; ///< as they are now
   std::optional<Prepared> model;
@@ -110,22 +115,50 @@ void Session::warn(const std::string &text) const {
     std::fprintf(stderr, "warning: %s\n", text.c_str());
 }
 
-Status Session::lookAtMachine(const Device &device) {
+/// Before this process has anything on its GPU: who is there now.
+Status Session::lookAtGpus() {
+  int local = 0;
+  hosts = world.gather(facts);
+  for (int rank = 0; rank < world.rank(); ++rank)
+    local += !std::strcmp(hosts[std::size_t(rank)].host, facts.host);
+  gpus = world.gather(lookAtGpu(local));
+  std::int64_t ofHost = std::count_if(hosts.begin(), hosts.end(),
+                                      [&](const HostFacts &host) { return !std::strcmp(host.host, hosts[0].host); });
+  std::vector<std::string> names;
+  for (const HostFacts &host : hosts)
+    names.push_back(host.host);
+  return takeBusy(describeBusyGpus(gpus, names, ofHost, options.allowBusy));
+}
+
+/// Refused, or with --allow-busy said and noted.
+Status Session::takeBusy(const std::string &busy) {
+  if (busy.empty())
+    return Status::success();
+  if (!options.allowBusy)
+    return Status::error(busy);
+  warn(busy);
+  profile.wasBusy = true;
+  return Status::success();
+}
+
+Status Session::lookAtMachine() {
   hosts = world.gather(facts);
   std::vector<std::string> libraries = world.gatherText(device.hooks->describe());
   search::Result<HostGrid> grid = placeRanks(hosts, libraries, options.devicesPerNode);
   if (!grid)
     return Status::error(grid.error().message);
-  if (std::string busy = describeBusy(hosts, options.allowBusy); !busy.empty()) {
-    if (!options.allowBusy)
-      return Status::error(busy);
-    warn(busy);
-    profile.wasBusy = true;
-  }
+  if (Status status = takeBusy(isCuda() ? "" : describeBusy(hosts, options.allowBusy)); !status.ok())
+    return status;
   for (const std::string &warning : grid->warnings)
     warn(warning);
   std::int64_t local = grid->ranksOfHost;
-  profile.cluster = *search::hostCluster(local);
+  // A GPU that NVML does not name is in the library's description.
+  std::string name = isCuda() && gpus[0].isKnown ? gpus[0].name : isCuda() ? libraries[0] : hosts[0].device;
+  std::string kind = isCuda() ? kindOfGpu(name) : "cpu";
+  if (kind.empty())
+    return Status::error("there are no prices for a GPU '", name,
+                         "' beyond those measured; kinds are h200, h100 and a100");
+  profile.cluster = *search::hostCluster(local, 0, kind);
   profile.cluster.nodes = grid->nodes, profile.cluster.devicesPerNode = grid->devicesPerNode;
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   int length = 0;
@@ -134,11 +167,17 @@ Status Session::lookAtMachine(const Device &device) {
   for (std::size_t rank = 0; rank < hosts.size(); rank += std::size_t(local))
     names += (names.empty() ? "" : ", ") + std::string(hosts[rank].host);
   profile.precision = options.precision;
-  profile.fingerprint = {{"target", "cpu"},         {"device", hosts[0].device},
-                         {"library", libraries[0]}, {"mpi", std::string(mpi).substr(0, std::string(mpi).find(','))},
-                         {"hosts", names},          {"version", kVersion}};
-  for (int rank = 0; rank < world.size(); ++rank)
+  profile.fingerprint = {{"target", options.target}, {"device", name},
+                         {"library", libraries[0]},  {"mpi", std::string(mpi).substr(0, std::string(mpi).find(','))},
+                         {"hosts", names},           {"version", kVersion}};
+  if (isCuda())
+    profile.fingerprint["nvls"] = options.nvls ? "on" : "off";
+  for (int rank = 0; rank < world.size(); ++rank) {
     devices.push_back({rank, hosts[rank].host, rank % local, hosts[rank].clockMhz});
+    if (isCuda())
+      devices.back().clockMhz = gpus[rank].clockMhz, devices.back().powerWatts = gpus[rank].limitWatts,
+      devices.back().celsius = gpus[rank].celsius;
+  }
   return Status::success();
 }
 
@@ -211,6 +250,12 @@ Status Session::resume() {
 
 /// Of a rank, on the host that has the least.
 std::int64_t Session::availableBytes() const {
+  if (isCuda()) {
+    std::int64_t free = 1ll << 62;
+    for (const GpuFacts &gpu : gpus)
+      free = std::min(free, gpu.isKnown ? gpu.memoryBytes - gpu.usedBytes : profile.cluster.memoryBytesPerDevice);
+    return free / 10 * 9;
+  }
   std::int64_t available = 1ll << 62, local = 0;
   for (const HostFacts &host : hosts) {
     available = std::min(available, host.availableBytes);
@@ -227,7 +272,7 @@ std::int64_t Session::poolBytes() const {
       wanted = std::max({wanted, works[index].operandBytes, works[index].resultBytes});
   // Two pools, and MPI's copies of what is under way.
   std::int64_t most = availableBytes() / 4;
-  wanted = std::max({wanted + 65536, std::min(kColdBytes, 16 * wanted), kLeastBytes});
+  wanted = std::max({wanted + 65536, std::min(kColdBytes, 16 * wanted), isCuda() ? kLeastGpuBytes : kLeastBytes});
   return std::min(wanted, most) / 4096 * 4096;
 }
 
@@ -316,7 +361,7 @@ Bench &Session::hardware() {
 
 bool Session::hasRoom(const Work &work) {
   if (auto *group = std::get_if<BodyGroup>(&work.what))
-    return std::max(group->plain.arenaBytes, group->recomputing.arenaBytes) < availableBytes() / 2;
+    return std::max(group->plain.arenaBytes, group->recomputing.arenaBytes) < availableBytes() / 10 * 9;
   return bench->hasRoom(work);
 }
 
@@ -432,12 +477,18 @@ Status Session::finish() {
 Status Session::run(int &code) {
   context.rank = context.stage = world.rank();
   context.ranks = context.stages = world.size();
-  std::optional<std::string> missing = Bench::loadDevice();
+  std::optional<std::string> missing = Bench::loadDevice(options.target);
   if (!missing && !Device::find(device))
     missing = "the device library has no hooks; build it again";
   Status status = world.agree(missing ? Status::error(*missing) : Status::success());
+  if (isCuda()) // what counts is what this process says, not an nccl.conf
+    setenv("NCCL_NVLS_ENABLE", options.nvls ? "1" : "0", /*replace=*/1);
+  if (status.ok() && isCuda())
+    status = world.agree(lookAtGpus());
   if (status.ok())
-    status = world.agree(lookAtMachine(device));
+    status = world.agree(Bench::prepare(context, device));
+  if (status.ok())
+    status = world.agree(lookAtMachine());
   if (status.ok())
     status = resume();
   if (!status.ok())
