@@ -215,7 +215,7 @@ def main() -> int:
     add("--size", choices=("full", "tiny"), default="full", help="tiny: models for a machine without a GPU")
     add("--precisions", default="", help="such as fp32,bf16,fp16 (default: fp32,bf16, or what galvatron-opt knows)")
     add("--rows", default="all", help="of the race: names separated by commas, all, or none (default: all)")
-    add("--without-models", action="store_true", help="the race only")
+    add("--models", default="all", help="of the checks: names separated by commas, all, or none (default: all)")
     add("--keep-work", action="store_true", help="keep exported models and reference runs")
     arguments = parser.parse_args()
     arguments.output = arguments.output.resolve()
@@ -231,7 +231,9 @@ def main() -> int:
         pack_faults(arguments.output / "faults")
     index = {"date": str(datetime.date.today()), "device": arguments.target, "size": arguments.size}
     index |= {"models": {}, "programs": [], "race": []}
-    for model in [] if arguments.without_models else programs.models(arguments.size):
+    for model in programs.models(arguments.size):
+        if arguments.models != "all" and model.name not in arguments.models.split(","):
+            continue
         index["models"][model.name] = dataclasses.asdict(model) | {"is_text": model.is_text}
         program = builder.imported(model.name, model.config, model.batch, model.seq, *model.importing)
         try:

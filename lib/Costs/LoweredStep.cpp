@@ -276,6 +276,16 @@ static llvm::StringMap<int> readBodies(ModuleOp lowered, ArrayRef<Timetable> tim
   return numbers;
 }
 
+/// Of the model: each once, whatever stages and ranks hold it.
+static int64_t countParameters(ArrayRef<Timetable> timetables) {
+  int64_t count = 0;
+  for (const Timetable &timetable : timetables)
+    for (const StageParameter &parameter : timetable.parameters)
+      if (parameter.counted)
+        count += llvm::product_of(parameter.ownShape());
+  return count;
+}
+
 search::StepTimetable galvatron::makeStepTimetable(ModuleOp lowered, ArrayRef<Timetable> timetables,
                                                    const search::Plan &plan, const search::Cluster &cluster,
                                                    const std::string &program) {
@@ -293,6 +303,7 @@ search::StepTimetable galvatron::makeStepTimetable(ModuleOp lowered, ArrayRef<Ti
   step.microBatches = pipeline.getMicroBatches();
   step.sequence = integer("graph.seq");
   step.cluster = cluster;
+  step.parameters = countParameters(timetables);
   for (const search::PlannedLayer &layer : plan.layers)
     step.units.push_back({layer.path, layer.layerType, layer.stage});
   llvm::StringMap<int> bodies = readBodies(lowered, timetables, step.bodies);

@@ -18,6 +18,8 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/WithColor.h"
@@ -292,6 +294,26 @@ static LogicalResult differentiate(ModuleOp module) {
   return passes.run(module);
 }
 
+/// The command line as a shell takes it: words with anything that a shell reads are quoted.
+static std::string spellCommand(ArrayRef<char *> words) {
+  std::string text = llvm::sys::path::filename(words.front()).str();
+  for (llvm::StringRef word : words.drop_front()) {
+    bool isPlain = !word.empty() && llvm::all_of(word, [](char c) {
+      return llvm::isAlnum(c) || llvm::is_contained(llvm::StringRef("-_=./,:+%@"), c);
+    });
+    text += " ";
+    if (isPlain) {
+      text += word;
+      continue;
+    }
+    text += "'";
+    for (char c : word)
+      text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    text += "'";
+  }
+  return llvm::json::fixUTF8(text);
+}
+
 int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
@@ -325,6 +347,7 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   std::optional<MainJobOptions> options = readOptions(line, input, output);
   if (!options)
     return EXIT_FAILURE;
+  options->command = spellCommand(ArrayRef(argv, argc));
   return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
     return runMainJob(*module, *options, timing);
   });

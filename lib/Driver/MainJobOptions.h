@@ -12,6 +12,7 @@ namespace galvatron {
 
 struct MainJobOptions {
   std::string input = "-"; ///< model.mlir, after any phase
+  std::string command;     ///< the command line, as a shell takes it; for people
   std::string output;      ///< folder, or with `compileTo` or without `lower` a file; empty: by default
   bool search = false, lower = false, explain = false, printTimetable = false, verifyTimetable = false;
   bool keepBodies = false; ///< in a program after phase lower, for `--evaluate`

@@ -29,11 +29,14 @@ FailureOr<StepPrediction> galvatron::predictStep(ModuleOp lowered, ArrayRef<Time
   step.version = std::string("galvatron-opt ") + kVersion;
   step.model = llvm::sys::path::stem(options.input).str();
   step.target = options.target;
-  search::Result<search::SimulatedStep> simulated = search::simulateStep(step, search::ClusterPrices(step.cluster));
+  step.command = options.command;
+  search::ClusterPrices prices(step.cluster);
+  search::Result<search::SimulatedStep> simulated = search::simulateStep(step, prices);
   if (!simulated)
     return reportError(simulated.error().message);
   prediction.simulated = std::move(*simulated);
   search::noteSimulation(step, prediction.simulated);
+  search::noteCollectives(step, prices);
   return prediction;
 }
 

@@ -99,7 +99,7 @@ def write_whole(path: str, text: str) -> None:
         with open(part, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(part, path)
-    except OSError:
+    except (OSError, ValueError):
         if os.path.exists(part):
             os.remove(part)
         raise

@@ -22,6 +22,8 @@ void loadKernels(gvrt_context *context) {
                                                                     << log);
   unsigned count = 0;
   GVRT_CUDA(context, cudaLibraryGetKernelCount(&count, state.library));
+  // A driver that loads lazily takes what is no code.
+  GVRT_CHECK(context, count > 0, "the program's kernels cannot be loaded on this GPU: there is none in them");
   state.kernels.resize(count);
   for (unsigned k = 0; k < count; ++k) {
     std::string name = "kernel_" + std::to_string(k);

@@ -133,6 +133,31 @@ def test_communication_counts_calls_and_bytes(folder, tmp_path):
     assert 'data-group="0,1" data-kind="all_reduce" data-bytes="4096"' in text
 
 
+def test_communication_of_a_predicted_trace_of_all_ranks_is_that_of_one(folder, tmp_path):
+    trace = make_trace(json.loads((folder / "timetable.json").read_text()), slower=1, steps=(1,))
+    trace["galvatron"]["kind"] = "predicted"
+    (tmp_path / "predicted.json").write_text(json.dumps(trace))
+    without, with_trace = page_of(tmp_path, folder)[1], page_of(tmp_path, folder, tmp_path / "predicted.json")[1]
+    for one, other in zip(without["communication"], with_trace["communication"]):
+        assert one["exposed_seconds"] == pytest.approx(other["exposed_seconds"], abs=1e-9)
+
+
+def test_what_lowering_says_of_sums_update_and_collectives_is_shown(tmp_path):
+    plan, table = make_program()
+    end = table["predicted_step_seconds"] - 1e-3
+    for stage in table["stages"]:
+        stage["sums"], stage["update"] = {"start": end, "seconds": 2e-4}, {"start": end + 2e-4, "seconds": 8e-4}
+    for body in table["bodies"]:
+        body["calls"][1]["seconds"] = 1e-5
+    table |= {"command": "galvatron-opt --lower 'a b.mlir'", "parameters": 1234567}
+    text, data = page_of(tmp_path, write_folder(tmp_path / "plan", plan, table))
+    assert "1,234,567" in section(text, "summary") and "galvatron-opt --lower &#x27;a b.mlir&#x27;" in section(text, "summary")
+    assert data["causes"]["predicted"]["update"] == pytest.approx([8e-4, 8e-4])
+    rows = {(row["group"], row["kind"]): row for row in data["communication"]}
+    within = rows["0,1", "all_reduce within modules"]
+    assert within["seconds"] == within["exposed_seconds"] == pytest.approx(24e-5)
+
+
 def test_curves_of_all_columns_with_gaps(folder, tmp_path):
     (tmp_path / "one.csv").write_text(log_text(30, nan=7, extra="temperature"))
     (tmp_path / "two.csv").write_text(log_text(40, seed=2))
@@ -288,6 +313,18 @@ def table_with(change):
         (table_with(lambda t: t["stages"][0]["entries"][0].update(start="x")), "entry 0 key 'start' expects a number of at least 0"),
         (table_with(lambda t: t["stages"][0]["entries"][0].update(category="x")), "entry 0 key 'category' is \"x\", which is none"),
         (table_with(lambda t: t["stages"][0]["entries"][0].update(stream=1)), "entry 0 key 'stream' expects text"),
+        (plan_with(x=float("nan")), "plan.json: expects the plan.json of an output folder, but it is no JSON (NaN is no number"),
+        (table_with(lambda t: t["units"].__setitem__(0, 1)), "timetable.json: unit 0 expects path and stage"),
+        (table_with(lambda t: t["units"][0].update(layer_type=1)), "unit 0 key 'layer_type' expects text"),
+        (table_with(lambda t: t.update(command=1)), "key 'command' expects text; lower the plan again"),
+        (table_with(lambda t: t["bodies"].append({})), "body 2 expects a name and calls"),
+        (table_with(lambda t: t["bodies"][0]["calls"][1].pop("group")), "body 0 call 1 expects bytes and seconds, and of a"),
+        (table_with(lambda t: t["bodies"][0]["calls"][1].update(group=7)), "communicates over group 7, which its stage does not"),
+        (table_with(lambda t: t["stages"][0]["groups"][0].update(loops=[1])), "stage 0 group 0 expects loops of [ranks, distance]"),
+        (table_with(lambda t: t["stages"][0]["groups"][0].update(stages=[7])), "key 'stages' expects numbers of the 2 stages"),
+        (table_with(lambda t: t["stages"][1]["entries"][0].pop("peer")), "entry 0 key 'peer' expects the number of one of 2, but"),
+        (table_with(lambda t: t["stages"][0]["entries"][0].update(body="x")), "key 'body' expects the name of a body, but got \"x\""),
+        (table_with(lambda t: t["stages"][0].update(sums=1)), "stage 0 key 'sums' expects start and seconds"),
     ],
 )  # fmt: skip
 def test_a_damaged_plan_or_timetable_is_named(change, message, tmp_path, capsys):

@@ -323,10 +323,26 @@ Result<SimulatedStep> simulateStep(const StepTimetable &step, const StepPrices &
 
 void noteSimulation(StepTimetable &step, const SimulatedStep &simulated) {
   step.predictedStepSeconds = simulated.stepSeconds;
-  for (std::size_t stage = 0; stage < step.stages.size(); ++stage)
+  for (std::size_t stage = 0; stage < step.stages.size(); ++stage) {
+    step.stages[stage].sums = simulated.sums[stage];
+    step.stages[stage].update = simulated.updates[stage];
     for (std::size_t entry = 0; entry < step.stages[stage].entries.size(); ++entry) {
       step.stages[stage].entries[entry].start = simulated.entries[stage][entry].start;
       step.stages[stage].entries[entry].seconds = simulated.entries[stage][entry].seconds;
+    }
+  }
+}
+
+void noteCollectives(StepTimetable &step, const StepPrices &prices) {
+  std::vector<bool> isPriced(step.bodies.size());
+  for (const StageTimetable &stage : step.stages)
+    for (const StepEntry &entry : stage.entries) {
+      if (entry.body < 0 || isPriced[entry.body])
+        continue;
+      isPriced[entry.body] = true;
+      for (BodyCall &call : step.bodies[entry.body].calls)
+        if (call.collective)
+          call.seconds = prices.collectiveSeconds(*call.collective, call.bytes, stage.groups[call.group].shape);
     }
 }
 

@@ -47,6 +47,8 @@ OrderedJson writeCall(const BodyCall &call) {
   put(json, "group", call.group, -1);
   put(json, "handle", call.handle, -1);
   put(json, "waits_for", call.waitsFor, -1);
+  if (call.seconds >= 0)
+    json["seconds"] = rounded(call.seconds);
   return json;
 }
 
@@ -79,6 +81,13 @@ OrderedJson writeEntry(const StepEntry &entry, const std::vector<StepBody> &bodi
   if (entry.start >= 0)
     json["start"] = rounded(entry.start), json["seconds"] = rounded(entry.seconds);
   return json;
+}
+
+/// Whole, as the last of them ends with the step.
+std::string writeSpan(const char *key, const std::optional<StepSpan> &span) {
+  return span ? ", \"" + std::string(key) +
+                    "\": " + OrderedJson{{"start", span->start}, {"seconds", span->seconds}}.dump()
+              : "";
 }
 
 OrderedJson writeGroup(const StepGroup &group) {
@@ -148,6 +157,18 @@ double readAmount(JsonReader &reader, const char *key) {
   return amount;
 }
 
+/// A span that need not be there.
+std::optional<StepSpan> readSpan(JsonReader &reader, const char *key, const std::string &where) {
+  const Json *span = reader.member(key);
+  if (!span)
+    return std::nullopt;
+  JsonReader inner(*span, where + " " + key);
+  StepSpan read{readAmount(inner, "start"), readAmount(inner, "seconds")};
+  if (std::optional<Error> complaint = inner.finish())
+    reader.fail(complaint->message);
+  return read;
+}
+
 class TimetableReader {
 public:
   Result<StepTimetable> run(const Json &json);
@@ -207,6 +228,8 @@ void TimetableReader::readHead(JsonReader &reader) {
   table.globalBatch = reader.integer("global_batch", {}, 1, kMostOfAnything);
   table.microBatches = reader.integer("micro_batches", {}, 1, kMostOfAnything);
   table.sequence = reader.integer("sequence", 0, 0);
+  table.command = reader.text("command", "");
+  table.parameters = reader.integer("parameters", 0, 0);
   if (reader.has("predicted_step_seconds"))
     table.predictedStepSeconds = readAmount(reader, "predicted_step_seconds");
 }
@@ -242,6 +265,8 @@ void TimetableReader::readBodies(JsonReader &reader) {
       read.group = readIndex(call, "group", kMostOfAnything);
       read.handle = readIndex(call, "handle", kMostOfAnything);
       read.waitsFor = readIndex(call, "waits_for", kMostOfAnything);
+      if (call.has("seconds"))
+        read.seconds = readAmount(call, "seconds");
       table.bodies.back().calls.push_back(std::move(read));
     });
   });
@@ -360,6 +385,8 @@ void TimetableReader::readStages(JsonReader &reader) {
     StageTimetable stage;
     stage.arenaBytes = json.integer("arena_bytes", {}, 0);
     stage.updateBytes = json.integer("update_bytes", {}, 0);
+    stage.sums = readSpan(json, "sums", where);
+    stage.update = readSpan(json, "update", where);
     const Json *entries = json.member("entries");
     if (!entries || !entries->is_array())
       return json.fail("key 'entries' expects a list, but got " + (entries ? describeJson(*entries) : "nothing"));
@@ -413,6 +440,8 @@ std::string writeTimetable(const StepTimetable &timetable) {
                       {"global_batch", timetable.globalBatch},
                       {"micro_batches", timetable.microBatches},
                       {"sequence", timetable.sequence}};
+  put(head, "command", timetable.command, std::string());
+  put(head, "parameters", timetable.parameters, std::int64_t(0));
   if (timetable.predictedStepSeconds >= 0)
     head["predicted_step_seconds"] = timetable.predictedStepSeconds;
   head["cluster"] = OrderedJson::parse(writeCluster(timetable.cluster));
@@ -435,7 +464,8 @@ std::string writeTimetable(const StepTimetable &timetable) {
     const StageTimetable &stage = timetable.stages[index];
     text += std::string(index ? ",\n" : "\n") + "    {\"stage\": " + std::to_string(index) +
             ", \"arena_bytes\": " + std::to_string(stage.arenaBytes) +
-            ", \"update_bytes\": " + std::to_string(stage.updateBytes) + ",\n     \"groups\": ";
+            ", \"update_bytes\": " + std::to_string(stage.updateBytes) + writeSpan("sums", stage.sums) +
+            writeSpan("update", stage.update) + ",\n     \"groups\": ";
     addLines(text, "      ", stage.groups, writeGroup);
     text += ",\n     \"buffers\": ";
     addLines(text, "      ", stage.buffers, writeBuffer);

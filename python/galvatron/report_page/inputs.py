@@ -12,13 +12,10 @@ import os
 from dataclasses import dataclass, field
 
 from galvatron import timelines
+from galvatron.report_page.timetables import check_timetable, is_number, is_whole, read_json, read_timetable
 
 EXPECTED_PLAN = "expects the plan.json of an output folder"
 EXPECTED_LOG = "expects what --log of a run wrote (step,loss,... and a line a step)"
-BUFFER_KINDS = (
-    "weight", "master", "gradient", "first_moment", "second_moment", "activation", "gathered", "communication",
-    "scratch", "workspace", "input",
-)  # fmt: skip
 
 
 @dataclass
@@ -57,22 +54,6 @@ class Inputs:
     logs: list[Log] = field(default_factory=list)
     predicted: timelines.Trace | None = None
     measured: timelines.Trace | None = None
-
-
-def read_json(path: str, expected: str) -> dict:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: {expected}, but it is no JSON ({error})") from None
-
-
-def is_whole(value, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value, least: float = 0) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= least
 
 
 def check_unit(unit, where: str, stages_before: int) -> None:
@@ -124,105 +105,6 @@ def read_plan(path: str) -> dict:
     if not isinstance(plan.get("reasons", {}), dict):
         raise ValueError(f"{path}: key 'reasons' expects an object, but got {json.dumps(plan['reasons'])[:40]}")
     return plan
-
-
-def check_buffer(buffer, where: str, arena: int, entries: int) -> None:
-    if (
-        not isinstance(buffer, dict)
-        or not isinstance(buffer.get("name"), str)
-        or buffer.get("kind") not in BUFFER_KINDS
-    ):
-        raise ValueError(f"{where} expects a name and a kind of {', '.join(BUFFER_KINDS)}; lower the plan again")
-    if (
-        not all(is_whole(buffer.get(key), 0) for key in ("bytes", "offset"))
-        or buffer["offset"] + buffer["bytes"] > arena
-    ):
-        raise ValueError(f"{where} expects bytes and offset within the arena of {arena} bytes; lower the plan again")
-    if not isinstance(buffer.get("unit", ""), str):
-        raise ValueError(f"{where} key 'unit' expects text; lower the plan again")
-    if buffer.get("persistent"):
-        return
-    first, last = buffer.get("first"), buffer.get("last")
-    if not is_whole(first, 0) or not is_whole(last, 0) or not first <= last < max(entries, 1):
-        raise ValueError(f"{where} expects first and last of {entries} entries; lower the plan again")
-
-
-def check_entry(entry, where: str) -> None:
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("name", "kind")):
-        raise ValueError(f"{where} expects a name and a kind; lower the plan again")
-    for key in ("start", "seconds", "bytes"):
-        if key in entry and not is_number(entry[key]):
-            raise ValueError(
-                f"{where} key {key!r} expects a number of at least 0, but got {json.dumps(entry[key])[:40]}"
-            )
-    if entry.get("category", "compute") not in timelines.COMPUTES + timelines.COMMUNICATES:
-        raise ValueError(
-            f"{where} key 'category' is {json.dumps(entry['category'])[:40]}, which is none; lower the plan again"
-        )
-    for key in ("unit", "stream"):
-        if not isinstance(entry.get(key, ""), str):
-            raise ValueError(f"{where} key {key!r} expects text; lower the plan again")
-
-
-def read_timetable(path: str) -> dict:
-    expected = "expects the timetable.json of an output folder"
-    table = read_json(path, expected)
-    if not isinstance(table, dict) or table.get("format") != "galvatron-timetable":
-        raise ValueError(f"{path}: {expected}, but its key 'format' is not galvatron-timetable")
-    if table.get("version") != 1:
-        raise ValueError(
-            f"{path}: key 'version' expects 1, but got {json.dumps(table.get('version'))[:40]}; lower the plan again"
-        )
-    for key in ("devices_per_stage", "micro_batches", "global_batch"):
-        if not is_whole(table.get(key), 1):
-            raise ValueError(f"{path}: key {key!r} expects a whole number of at least 1; lower the plan again")
-    for key in ("units", "stages", "bodies"):
-        if not isinstance(table.get(key), list):
-            raise ValueError(f"{path}: key {key!r} expects a list; lower the plan again")
-    if not is_number(table.get("predicted_step_seconds", 0.0)):
-        raise ValueError(f"{path}: key 'predicted_step_seconds' expects a number of at least 0; lower the plan again")
-    for number, stage in enumerate(table["stages"]):
-        where = f"{path}: stage {number}"
-        if not isinstance(stage, dict) or not all(
-            isinstance(stage.get(key), list) for key in ("buffers", "entries", "groups")
-        ):
-            raise ValueError(f"{where} expects lists of groups, buffers and entries; lower the plan again")
-        if not is_whole(stage.get("arena_bytes"), 0):
-            raise ValueError(f"{where} key 'arena_bytes' expects a whole number; lower the plan again")
-        for index, buffer in enumerate(stage["buffers"]):
-            check_buffer(buffer, f"{where} buffer {index}", stage["arena_bytes"], len(stage["entries"]))
-        for index, entry in enumerate(stage["entries"]):
-            check_entry(entry, f"{where} entry {index}")
-    return table
-
-
-def check_timetable(table: dict, path: str, plan: dict, plan_path: str) -> None:
-    """A timetable is that of the plan beside it: the first thing that differs is named."""
-
-    def differs(what: str, ours, theirs) -> ValueError:
-        return ValueError(
-            f"{path}: expects the program of {plan_path}, but {what} is {theirs} there and {ours} here; lower the plan again"
-        )
-
-    for key in ("global_batch", "micro_batches"):
-        if table[key] != plan[key]:
-            raise differs(key, table[key], plan[key])
-    for index in range(max(len(table["units"]), len(plan["units"]))):
-        ours = table["units"][index] if index < len(table["units"]) else {}
-        theirs = plan["units"][index] if index < len(plan["units"]) else {}
-        if (ours.get("path"), ours.get("stage", 0)) != (theirs.get("path"), theirs.get("stage", 0)):
-            raise differs(
-                f"module {index}",
-                f"{ours.get('path', 'none')!r} of stage {ours.get('stage', 0)}",
-                f"{theirs.get('path', 'none')!r} of stage {theirs.get('stage', 0)}",
-            )
-    devices = table["devices_per_stage"]
-    if len(table["stages"]) * devices != plan["ranks"]:
-        raise differs("the number of ranks", len(table["stages"]) * devices, plan["ranks"])
-    for rank, peak in enumerate(plan.get("peak_bytes_per_rank", [])):
-        arena = table["stages"][rank // devices]["arena_bytes"]
-        if peak != arena:
-            raise differs(f"peak_bytes_per_rank of rank {rank}", arena, peak)
 
 
 def read_program(path: str) -> Program:

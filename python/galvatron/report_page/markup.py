@@ -6,7 +6,7 @@ import html
 
 
 def text(value) -> str:
-    return html.escape(str(value), quote=True)
+    return html.escape(str(value).encode("utf-8", "replace").decode(), quote=True)
 
 
 def tag(name: str, content: str = "", **attributes) -> str:

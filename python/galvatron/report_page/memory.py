@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from galvatron.report_page import arena
-from galvatron.report_page.inputs import BUFFER_KINDS, Program
+from galvatron.report_page.inputs import Program
 from galvatron.report_page.markup import details, drawing, item, key, label, note, size, table, tag
+from galvatron.report_page.timetables import BUFFER_KINDS
 
 WIDTH, MAP_HEIGHT, ARENA_HEIGHT, USE_HEIGHT, LEFT = 1100, 240, 200, 110, 80  # pixels
 MOST_BUFFERS = 2400  # of all stages' arenas that are drawn: of each those with the most bytes times entries

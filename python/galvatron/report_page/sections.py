@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from galvatron.report_page import strategies
 from galvatron.report_page.inputs import Program
+from galvatron.report_page.timetables import is_number
 from galvatron.report_page.markup import details, key, note, seconds, size, table, tag, text
 
 
@@ -13,7 +14,8 @@ def units_of(program: Program, causes: dict, records: list[dict], letters: dict[
     `letters` numbers strategies, of two plans as one.
     """
     reasons = program.plan.get("reasons", {}).get("units", [])
-    why = {unit.get("path"): unit for unit in reasons if isinstance(unit, dict)} if isinstance(reasons, list) else {}
+    reasons = reasons if isinstance(reasons, list) else []
+    why = {unit["path"]: unit for unit in reasons if isinstance(unit, dict) and isinstance(unit.get("path"), str)}
     units = []
     by_stage = {record["stage"]: record for record in records}
     for unit in program.plan["units"]:
@@ -43,11 +45,12 @@ def units_of(program: Program, causes: dict, records: list[dict], letters: dict[
 def searched_seconds(reason: dict) -> dict[str, float]:
     own = reason.get("seconds", {}) if isinstance(reason, dict) else {}
     names = {"communication": "communication of the search", "redistribution": "redistribution", "step": "once a step"}
-    return {names.get(k, k): v for k, v in own.items() if isinstance(v, (int, float))} if isinstance(own, dict) else {}
+    return {names.get(k, k): v for k, v in own.items() if is_number(v)} if isinstance(own, dict) else {}
 
 
 def alternatives_of(reason: dict) -> list[dict]:
     found = reason.get("alternatives", []) if isinstance(reason, dict) else []
+    found = found if isinstance(found, list) else []
     return [
         {"strategy": str(each.get("text", "")), "lost_by": str(each.get("lost_by", ""))}
         for each in found
@@ -170,7 +173,8 @@ def write_what_if(plan: dict, stages: int) -> str:
         ["idle share of the timetable", f"{reasons['bubble']:.1%}" if number(reasons.get("bubble")) else "–"],
     ]
     content = table(["question", "answer"], rows, 2)
-    lowered = [each for each in reasons.get("lowered") or [] if isinstance(each, dict)]
+    lowered = reasons.get("lowered")
+    lowered = [each for each in lowered if isinstance(each, dict)] if isinstance(lowered, list) else []
     if lowered:
         content += "<h3>Plans that were lowered</h3>" + table(
             ["plan", "seconds", "bytes", "lost by"],
@@ -180,7 +184,8 @@ def write_what_if(plan: dict, stages: int) -> str:
                 for each in lowered
             ],
         )  # fmt: skip
-    notes = [str(words) for words in reasons.get("notes") or []]
+    notes = reasons.get("notes")
+    notes = [str(words) for words in notes] if isinstance(notes, list) else []
     return content + (
         "<h3>Notes</h3><ul>" + "".join(f"<li>{text(words)}</li>" for words in notes) + "</ul>" if notes else ""
     )

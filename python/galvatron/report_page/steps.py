@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from galvatron import timelines
+from galvatron.report_page.timetables import is_number
 from galvatron.timelines import Span, Trace
 
 CAUSES = (
@@ -27,10 +28,10 @@ def trace_of(table: dict) -> Trace | None:
     ends = [0.0]
     spans: list[Span] = []
     for number, stage in enumerate(table["stages"]):
-        rank, streams = number * devices, {"compute": 0}
+        rank, streams = number * devices, streams_of(stage)
         for index, entry in enumerate(stage["entries"]):
             stream = entry.get("stream", "compute")
-            thread = streams.setdefault(stream, len(streams))
+            thread = streams[stream]
             category = entry.get("category", "compute")
             start, seconds = entry["start"], entry["seconds"]
             spans.append(
@@ -43,15 +44,24 @@ def trace_of(table: dict) -> Trace | None:
     return trace
 
 
+def streams_of(stage: dict) -> dict[str, int]:
+    """Numbers of a stage's streams by name; that of collectives, in which the sums over all ranks run, is always there."""
+    streams = {"compute": 0, "collectives": 1}
+    for entry in stage["entries"]:
+        streams.setdefault(entry.get("stream", "compute"), len(streams))
+    return streams
+
+
 def after_entries(table: dict, end: float, step_seconds: float) -> list[Span]:
     """The sums over all ranks and the update of each stage, as `sums` and `update` of the timetable say, or as one."""
     spans = []
     for number, stage in enumerate(table["stages"]):
-        rank = number * table["devices_per_stage"]
+        rank, streams = number * table["devices_per_stage"], streams_of(stage)
         for key, name, category in (("sums", "loss and gradient norm", "collective"), ("update", "update", "update")):
             if isinstance(stage.get(key), dict):
                 start, seconds = stage[key]["start"], stage[key]["seconds"]
-                spans.append(Span(rank, 0, name, category, start, seconds, -1, number, "", 1))
+                thread = streams["collectives"] if key == "sums" else 0
+                spans.append(Span(rank, thread, name, category, start, seconds, -1, number, "", 1))
     if not spans:
         devices = table["devices_per_stage"]
         spans = [
@@ -73,9 +83,10 @@ def recompute_shares(plan: dict) -> dict[str, float]:
     units = plan.get("reasons", {}).get("units", [])
     for unit in units if isinstance(units, list) else []:
         seconds = unit.get("seconds", {}) if isinstance(unit, dict) else {}
+        seconds = seconds if isinstance(seconds, dict) else {}
         again, back = seconds.get("recompute", 0), seconds.get("backward", 0)
-        if isinstance(again, (int, float)) and isinstance(back, (int, float)) and again > 0:
-            shares[unit.get("path", "")] = again / (again + back)
+        if is_number(again) and is_number(back) and again > 0 and isinstance(unit.get("path"), str):
+            shares[unit["path"]] = again / (again + back)
     return shares
 
 

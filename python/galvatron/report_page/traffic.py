@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from galvatron import timelines
 from galvatron.report_page.inputs import Program
@@ -27,16 +27,18 @@ def spell(ranks: list[int]) -> str:
 
 
 def exposed_by_entry(trace: Trace) -> dict[tuple[int, int], float]:
-    """Seconds of which an entry of a stage is the cause: its own, and those of the wait for it stand at the wait."""
+    """Seconds of which an entry of a stage is the cause, a wait for it apart: means over the stage's ranks and the steps."""
     found: dict[tuple[int, int], float] = defaultdict(float)
     for spans in trace.steps.values():
         by_rank = defaultdict(list)
         for span in spans:
             by_rank[span.rank].append(span)
+        ranks = Counter(own[0].stage for own in by_rank.values())
         for own in by_rank.values():
+            weight = 1 / (len(trace.steps) * ranks[own[0].stage])
             for index, length in timelines.cause_lengths(own).items():
                 if index >= 0:
-                    found[own[index].stage, own[index].entry] += length
+                    found[own[index].stage, own[index].entry] += weight * length
     return found
 
 
@@ -45,7 +47,7 @@ def figures(program: Program, predicted: Trace | None) -> list[dict]:
     if not program.timetable:
         return []
     devices = program.timetable["devices_per_stage"]
-    exposed = exposed_by_entry(predicted) if predicted and len(predicted.steps) == 1 else {}
+    exposed = exposed_by_entry(predicted) if predicted else {}
     bodies = {
         body["name"]: body.get("calls", [])
         for body in program.timetable["bodies"]

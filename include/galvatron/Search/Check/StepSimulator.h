@@ -19,11 +19,6 @@
 
 namespace galvatron::search {
 
-/// When something ran, in seconds from the step's begin.
-struct StepSpan {
-  double start = 0, seconds = 0;
-};
-
 struct SimulatedStep {
   double stepSeconds = 0;
   std::vector<std::vector<StepSpan>> entries; ///< [stage][entry]
@@ -36,6 +31,9 @@ Result<SimulatedStep> simulateStep(const StepTimetable &step, const StepPrices &
 
 /// Notes in the timetable when each entry runs and what the step takes.
 void noteSimulation(StepTimetable &step, const SimulatedStep &simulated);
+
+/// Notes what each collective of a body takes alone, in the first stage that runs the body.
+void noteCollectives(StepTimetable &step, const StepPrices &prices);
 
 /// A predicted trace in the form of measured ones (docs/timetable.md). Of very many ranks only the first of each stage,
 /// as the others do the same.

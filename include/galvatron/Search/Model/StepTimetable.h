@@ -54,6 +54,11 @@ inline CollectiveKind collectiveOf(EntryKind kind) {
                                         : CollectiveKind::ReduceScatter;
 }
 
+/// When something ran, in seconds from the step's begin.
+struct StepSpan {
+  double start = 0, seconds = 0;
+};
+
 /// Something that a body does: a kernel, a collective, or the wait for one.
 struct BodyCall {
   std::string function; ///< of runtime/api/Functions.def, or "loops": generated
@@ -65,6 +70,8 @@ struct BodyCall {
   int group = -1;    ///< of StageTimetable::groups, whatever stage runs it
   int handle = -1;   ///< under way until the wait of this handle; -1: done at once
   int waitsFor = -1; ///< a handle; -1: no wait
+  /// Predicted of a collective, alone and in the first stage that runs the body; negative: not priced.
+  double seconds = -1;
 };
 
 struct StepBody {
@@ -116,6 +123,8 @@ struct StageTimetable {
   std::vector<StepBuffer> buffers;
   std::vector<StepGroup> groups;
   std::vector<StepEntry> entries;
+  /// Predicted, after the entries: sums over all ranks, then the update. None: not simulated.
+  std::optional<StepSpan> sums = std::nullopt, update = std::nullopt;
 };
 
 struct StepUnit {
@@ -127,6 +136,8 @@ struct StepTimetable {
   std::string version; ///< of the compiler
   std::string plan;    ///< hash of the lowered program with its plan
   std::string model;
+  std::string command;         ///< that lowered it; empty: not known
+  std::int64_t parameters = 0; ///< of the model; 0: not known
   std::string target = "cpu", precision = "fp32", schedule = "1f1b";
   std::int64_t devices = 1; ///< of a stage
   std::int64_t globalBatch = 1, microBatches = 1, sequence = 0;
