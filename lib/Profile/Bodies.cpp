@@ -13,10 +13,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <dlfcn.h>
 #include <map>
 #include <new>
 #include <set>
+#include <tuple>
 
 namespace galvatron::profile {
 
@@ -153,12 +155,9 @@ Status LoadedBodies::open(const std::string &file, const search::PreparedBodies 
 /// Values as at a model's start, tokens of the whole vocabulary: what a kernel takes depends on them where there are
 /// denormals, equal addresses, or a power limit.
 void LoadedBodies::fillArena() {
-  std::vector<char> zeros(std::min<std::int64_t>(manifest.arenaBytes, 64 << 20), 0);
-  for (std::int64_t at = 0; at < manifest.arenaBytes; at += std::int64_t(zeros.size())) {
-    device.hooks->copyToDevice(&context, arena + at, zeros.data(),
-                               std::min<std::int64_t>(zeros.size(), manifest.arenaBytes - at));
-    context.progress.beat();
-  }
+  if (!device.hooks->run) // else it is, as it was allocated
+    std::memset(arena, 0, std::size_t(manifest.arenaBytes));
+  context.progress.beat();
   for (const ParameterInfo &parameter : manifest.parameters)
     fillParameter(parameter);
   for (const InputInfo &input : manifest.inputs)
@@ -166,20 +165,27 @@ void LoadedBodies::fillArena() {
   device.hooks->synchronize(&context);
 }
 
+/// So many values of a distribution, again and again: drawing billions would take longer than measuring.
+static const std::vector<float> &valuesOf(random::Distribution kind, double a, double b) {
+  constexpr std::size_t kCount = 4 << 20;
+  static std::map<std::tuple<int, double, double>, std::vector<float>> known;
+  std::vector<float> &values = known[{int(kind), a, b}];
+  if (values.empty()) {
+    values.resize(kCount);
+    random::initialValues(random::initialStream(0, known.size()), 0, kCount, kind, a, b, values.data());
+  }
+  return values;
+}
+
 void LoadedBodies::fillParameter(const ParameterInfo &parameter) {
-  constexpr std::int64_t kPiece = 16 << 20;
-  random::Stream stream = random::initialStream(0, random::hashName(parameter.name().data(), parameter.name().size()));
-  random::Distribution kind = parameter.init.value_or(random::Distribution::Normal);
-  double a = parameter.init ? parameter.initA : 0, b = parameter.init ? parameter.initB : 0.02;
-  std::vector<float> values;
-  for (std::int64_t at = 0; at < parameter.count; at += kPiece) {
-    values.resize(std::size_t(std::min(kPiece, parameter.count - at)));
-    random::initialValues(stream, std::uint64_t(at), values.size(), kind, a, b, values.data());
-    device.hooks->copyToDevice(&context, arena + parameter.parameter + at * 4, values.data(),
-                               std::int64_t(values.size()) * 4);
-    device.hooks->synchronize(&context);
+  const std::vector<float> &values = parameter.init ? valuesOf(*parameter.init, parameter.initA, parameter.initB)
+                                                    : valuesOf(random::Distribution::Normal, 0, 0.02);
+  for (std::int64_t at = 0; at < parameter.count; at += std::int64_t(values.size())) {
+    std::int64_t count = std::min<std::int64_t>(std::int64_t(values.size()), parameter.count - at);
+    device.hooks->copyToDevice(&context, arena + parameter.parameter + at * 4, values.data(), count * 4);
     context.progress.beat();
   }
+  device.hooks->synchronize(&context);
 }
 
 void LoadedBodies::fillInput(const InputInfo &input) {

@@ -155,9 +155,10 @@ Status Session::lookAtMachine() {
   // A GPU that NVML does not name is in the library's description.
   std::string name = isCuda() && gpus[0].isKnown ? gpus[0].name : isCuda() ? libraries[0] : hosts[0].device;
   std::string kind = isCuda() ? kindOfGpu(name) : "cpu";
-  if (kind.empty())
-    return Status::error("there are no prices for a GPU '", name,
-                         "' beyond those measured; kinds are h200, h100 and a100");
+  if (kind.empty()) { // its messages and kernels are measured; what they do not price has to be some kind's
+    warn("GPU '" + name + "' is none of the kinds h200, h100 and a100; what is not measured of it is taken from h200");
+    kind = "h200";
+  }
   profile.cluster = *search::hostCluster(local, 0, kind);
   profile.cluster.nodes = grid->nodes, profile.cluster.devicesPerNode = grid->devicesPerNode;
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
