@@ -276,6 +276,32 @@ static llvm::StringMap<int> readBodies(ModuleOp lowered, ArrayRef<Timetable> tim
   return numbers;
 }
 
+/// Notes of the bodies of layers what they were compiled from: of equal layers once.
+static void noteOrigins(search::StepTimetable &step, ArrayRef<Timetable> timetables, const search::Plan &plan,
+                        const llvm::StringMap<std::string> &hashes, const llvm::StringMap<int> &bodies) {
+  llvm::StringMap<const search::PlannedLayer *> layers;
+  for (const search::PlannedLayer &layer : plan.layers)
+    layers[layer.path] = &layer;
+  for (const Timetable &timetable : timetables)
+    for (const TimetableEntry &entry : timetable.entries) {
+      auto *compute = entry.getIf<Compute>();
+      if (!compute || entry.layerIndex < 0 || compute->kind == Compute::Kind::Total)
+        continue;
+      const search::PlannedLayer *layer = layers.lookup(timetable.layerPaths[entry.layerIndex]);
+      search::BodyOrigin &origin = step.bodies[bodies.at(compute->function)].origin;
+      if (!layer || layer->strategy.pad || !origin.hash.empty())
+        continue;
+      // Halves of a backward are no body that was measured.
+      if (compute->kind != Compute::Kind::Forward && search::splitsBackward(plan.schedule))
+        continue;
+      origin.layerType = layer->layerType, origin.hash = hashes.lookup(layer->layerType);
+      origin.strategy = layer->strategy;
+      origin.samples = step.globalBatch / (step.microBatches * layer->dp);
+      origin.isBackward = compute->kind == Compute::Kind::Backward;
+      origin.recomputesSome = origin.isBackward && !layer->recomputeValues.empty();
+    }
+}
+
 /// Of the model: each once, whatever stages and ranks hold it.
 static int64_t countParameters(ArrayRef<Timetable> timetables) {
   int64_t count = 0;
@@ -288,7 +314,8 @@ static int64_t countParameters(ArrayRef<Timetable> timetables) {
 
 search::StepTimetable galvatron::makeStepTimetable(ModuleOp lowered, ArrayRef<Timetable> timetables,
                                                    const search::Plan &plan, const search::Cluster &cluster,
-                                                   const std::string &program) {
+                                                   const std::string &program,
+                                                   const llvm::StringMap<std::string> &hashes) {
   auto pipeline = lowered->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
   auto integer = [&](StringRef name) {
     auto attribute = lowered->getAttrOfType<IntegerAttr>(name);
@@ -307,6 +334,7 @@ search::StepTimetable galvatron::makeStepTimetable(ModuleOp lowered, ArrayRef<Ti
   for (const search::PlannedLayer &layer : plan.layers)
     step.units.push_back({layer.path, layer.layerType, layer.stage});
   llvm::StringMap<int> bodies = readBodies(lowered, timetables, step.bodies);
+  noteOrigins(step, timetables, plan, hashes, bodies);
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);
   for (const Timetable &timetable : timetables)
     step.stages.push_back(StageReader(timetable, mesh, step.devices, bodies).run());

@@ -3,8 +3,12 @@
 
 #include "PlacedLayer.h"
 
+#include "dialects/Graph/GraphDialect.h"
+#include "galvatron/Costs/LayerHash.h"
 #include "galvatron/Schedule/Timetable.h"
+#include "galvatron/Search/Model/KernelPrice.h"
 #include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Search/Model/MeasuredBodies.h"
 #include "galvatron/Search/Model/ShardedStates.h"
 
 #include <map>
@@ -61,40 +65,29 @@ static bool takesBothEnds(const search::DeviceKind &device) { return device.name
 
 ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch, Priced priced)
     : device(cluster.device), priced(priced), settles(cluster.ranks() <= kMostSettled),
-      placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {}
+      placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {
+  if (search::bodiesOf(device))
+    hashes = hashLayers(module);
+  if (auto length = module->getAttrOfType<IntegerAttr>(graph::kSeqAttr))
+    seq = double(length.getInt());
+}
 
 ProgramCosts::~ProgramCosts() = default;
 
-/// By what was measured of such kernels on this device, a call's cost included; nothing where none was.
-static std::optional<double> getMeasured(const KernelWork &kernel, double samples,
-                                         const search::MachineTables &tables) {
-  double flops = kernel.flops.of(samples);
-  const search::MeasuredCurve &attention = tables.attention(kernel.isBackward);
-  // Of shorter sequences than the shortest measured: a part of its time, which is hardly a call's.
-  if (kernel.pairs.of(samples) > 0)
-    return attention.isEmpty() ? std::nullopt
-                               : std::optional(attention.seconds(flops) * std::min(1.0, flops / attention.least()));
-  if (kernel.isProduct)
-    return tables.products().isEmpty() ? std::nullopt : std::optional(tables.products().seconds(flops));
-  if (tables.elementwise().isEmpty())
-    return std::nullopt;
-  return tables.elementwise().seconds(kernel.bytes.of(samples));
-}
+namespace {
+/// Seconds of kernels one after another.
+struct KernelSeconds {
+  double attention = 0, other = 0;
+  double total() const { return attention + other; }
+};
+} // namespace
 
-/// The roofline of each kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its
-/// start.
-static double getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, const search::DeviceKind &device) {
-  double seconds = 0;
+static KernelSeconds getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, const search::DeviceKind &device) {
+  KernelSeconds seconds;
   for (const KernelWork &kernel : kernels) {
-    std::optional<double> measured = device.tables ? getMeasured(kernel, samples, *device.tables) : std::nullopt;
-    double rate = device.matmulFlopsPerSecond * (kernel.isProduct ? 1 : search::kVectorShareOfProducts);
-    double most = std::max(kernel.flops.of(samples) / rate, kernel.bytes.of(samples) / device.memoryBytesPerSecond);
-    double pairs = kernel.pairs.of(samples);
-    if (pairs > 0 && device.attentionPairsPerSecond > 0)
-      most = std::max(most, pairs / device.attentionPairsPerSecond);
-    // Elementwise work that is bound by its arithmetic is no copy.
-    bool isBound = !kernel.isProduct && measured && most > *measured;
-    seconds += kernel.times * (measured && !isBound ? *measured : most + device.launchSeconds);
+    search::KernelAmounts amounts{kernel.flops.of(samples), kernel.bytes.of(samples), kernel.pairs.of(samples),
+                                  kernel.isProduct, kernel.isBackward};
+    (amounts.pairs > 0 ? seconds.attention : seconds.other) += kernel.times * search::kernelSeconds(amounts, device);
   }
   return seconds;
 }
@@ -187,7 +180,7 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
   double certain = query.microBatches > 1 ? state : lasting;
   cost.certainBytes = int64_t(certain + work.certain.of(double(query.microBatchSamples)));
   cost.tiedStateBytes = int64_t(tied);
-  cost.updateSeconds = updated / device.memoryBytesPerSecond;
+  cost.updateSeconds = search::updateSeconds(updated, device);
   cost.backwardSeconds += added / device.memoryBytesPerSecond;
   // Parameters are gathered while the layer before runs, gradients scattered while the next one does. Blocks are one
   // another's neighbours; those of the ends are smaller or larger, and count their own.
@@ -195,6 +188,69 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
   double samples = double(query.microBatchSamples);
   cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples) + layers * parameters,
                                        work.backward.getPeak(samples) + layers * (parameters + gradients)));
+}
+
+/// What the ranks of a body exchange that some query asks the price of.
+static std::vector<search::BodyQuery::Message> getMessages(llvm::ArrayRef<MovedValue> values, double samples,
+                                                           const search::CostQuery &query) {
+  std::vector<search::BodyQuery::Message> messages;
+  for (const MovedValue &value : values)
+    for (int time = 0; time < value.group.count; ++time)
+      messages.push_back(
+          {value.group.kind, value.bytes.of(samples), search::bodyGroupRanks(value.group, query.strategy)});
+  return messages;
+}
+
+/// The body of a part, of which its kernels take `seconds` of themselves.
+static search::BodyPrice priceBody(const search::DeviceKind &device, search::BodyQuery query, search::BodyPart part,
+                                   const KernelSeconds &seconds, std::vector<search::BodyQuery::Message> messages) {
+  const search::MeasuredBodies *bodies = search::bodiesOf(device);
+  if (!bodies)
+    return {seconds.total(), search::PriceSource::Kernels};
+  query.part = part;
+  query.attentionSeconds = seconds.attention, query.otherSeconds = seconds.other;
+  query.messages = std::move(messages);
+  return bodies->price(query);
+}
+
+/// Compute by measured bodies where the profile has them, else by kernels.
+void ProgramCosts::setCompute(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const {
+  double samples = double(query.microBatchSamples);
+  search::BodyQuery body{query.layer->layerType, "", query.strategy};
+  if (auto hash = hashes.find(query.layer->layerType); hash != hashes.end() && !query.strategy.pad)
+    body.hash = hash->second;
+  body.samples = samples / query.dp, body.seq = seq;
+  KernelSeconds forward = getSeconds(work.forward.kernels, samples, device),
+                backward = getSeconds(work.backward.kernels, samples, device), again;
+  search::Strategy strategy = query.strategy;
+  const LayerWork *plain = &work;
+  if ((strategy.recompute || strategy.values) && work.hasBackward) {
+    strategy.recompute = false, strategy.values = 0;
+    plain = &*placed->get(query.layer->layerType, strategy, query.dp);
+    KernelSeconds keeping = getSeconds(plain->backward.kernels, samples, device), all = backward;
+    backward = keeping.total() < all.total() ? keeping : all;
+    again = {std::max(0.0, all.attention - backward.attention), 0};
+    again.other = all.total() - backward.total() - again.attention;
+  }
+  std::vector<search::BodyQuery::Message> ofPlain = getMessages(plain->backward.collectives, samples, query);
+  search::BodyPrice ofForward = priceBody(device, body, search::BodyPart::Forward, forward,
+                                          getMessages(work.forward.collectives, samples, query));
+  search::BodyPrice ofBackward = priceBody(device, body, search::BodyPart::Backward, backward, ofPlain);
+  cost.forwardSeconds = ofForward.seconds;
+  cost.backwardSeconds = ofBackward.seconds;
+  if (plain == &work)
+    return;
+  // What is computed again is forward's, and takes what that takes; all of it was measured.
+  cost.recomputeSeconds = forward.total() > 0 ? again.total() * (ofForward.seconds / forward.total()) : again.total();
+  if (!query.strategy.recompute)
+    return;
+  std::vector<search::BodyQuery::Message> more = getMessages(work.backward.collectives, samples, query);
+  for (const search::BodyQuery::Message &message : ofPlain)
+    if (auto at = llvm::find(more, message); at != more.end())
+      more.erase(at);
+  search::BodyPrice whole = priceBody(device, body, search::BodyPart::Recompute, again, std::move(more));
+  if (whole.isMeasured())
+    cost.recomputeSeconds = whole.seconds;
 }
 
 search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {
@@ -214,15 +270,7 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
 
   double samples = double(query.microBatchSamples);
   search::LayerCost cost;
-  cost.forwardSeconds = getSeconds(work.forward.kernels, samples, device);
-  cost.backwardSeconds = getSeconds(work.backward.kernels, samples, device);
-  if ((strategy.recompute || strategy.values) && work.hasBackward) {
-    strategy.recompute = false, strategy.values = 0;
-    const search::Result<LayerWork> &keeping = placed->get(layerType, strategy, query.dp);
-    double once = std::min(cost.backwardSeconds, getSeconds(keeping->backward.kernels, samples, device));
-    cost.recomputeSeconds = cost.backwardSeconds - once;
-    cost.backwardSeconds = once;
-  }
+  setCompute(cost, work, query);
   cost.forwardCollectives = getCollectives(work.forward.collectives, samples);
   cost.backwardCollectives = getCollectives(work.backward.collectives, samples);
   cost.savedBytes = int64_t(work.inputs.of(samples) + work.saved.of(samples));

@@ -97,9 +97,10 @@ struct JobCommandLine {
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
                                         "name of a kind of device: h200, h100, a100")};
-  cl::opt<std::string> profile{"profile", cl::cat(category), cl::value_desc("FILE"),
-                               cl::desc("Price messages and kernels by what galvatron-profile measured (profile.json), "
-                                        "on its devices or those of --cluster or --ranks")};
+  cl::opt<std::string> profile{
+      "profile", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("Price messages, kernels and bodies of layers by what galvatron-profile measured (profile.json), "
+               "on its devices or those of --cluster or --ranks")};
   cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),

@@ -6,6 +6,7 @@
 #include "StepPrediction.h"
 
 #include "dialects/Graph/GraphInputs.h"
+#include "galvatron/Costs/LayerHash.h"
 #include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Costs/ProgramCosts.h"
 #include "galvatron/Search/Check/CheckPlan.h"
@@ -96,6 +97,13 @@ static void notePadding(ModuleOp module, search::Plan &plan) {
         std::to_string(padded.getInt()));
 }
 
+/// Costs of the problem's layers on another cluster.
+static search::MakeCosts makeCostsOf(ModuleOp module, const search::Problem &problem) {
+  return [module, batch = problem.globalBatch](const search::Cluster &cluster) {
+    return std::make_shared<ProgramCosts>(module, cluster, batch, Priced::All);
+  };
+}
+
 FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions &options) {
   FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model))
@@ -121,15 +129,16 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
                           .costs = &costs};
   // A plan that the model cannot price may still run: phase shard has the last word on what divides.
   search::Result<search::Plan> priced = search::evaluatePlan(problem, *plan);
+  llvm::StringMap<std::string> hashes = hashLayers(module);
   if (!priced) {
     notePadding(module, *plan);
-    return JobPlan{std::move(*plan), std::move(*cluster)};
+    return JobPlan{std::move(*plan), std::move(*cluster), {}, false, std::move(hashes)};
   }
   if (std::optional<search::Error> error = search::checkGivenPlan(problem, *priced).error())
     return reportError(error->message);
-  search::addProfileReason(problem, *priced);
+  search::addProfileReason(problem, *priced, makeCostsOf(module, problem));
   notePadding(module, *priced);
-  return JobPlan{std::move(*priced), std::move(*cluster)};
+  return JobPlan{std::move(*priced), std::move(*cluster), {}, false, std::move(hashes)};
 }
 
 /// A copy of `module` with `plan` on it.
@@ -141,12 +150,14 @@ static OwningOpRef<ModuleOp> copyUnder(const search::Plan &plan, ModuleOp module
 
 /// Seconds of a step of `module` under `plan`, simulated; nothing where it cannot be lowered.
 static std::optional<double> simulate(ModuleOp module, const search::Plan &plan, const search::Cluster &cluster,
-                                      const MainJobOptions &options, PhaseRunner &phases) {
+                                      const llvm::StringMap<std::string> &hashes, const MainJobOptions &options,
+                                      PhaseRunner &phases) {
   OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
   auto timetables = std::make_shared<std::vector<Timetable>>();
   if (failed(phases.tryLower(*copy, timetables)))
     return std::nullopt;
-  FailureOr<StepPrediction> prediction = predictStep(*copy, *timetables, JobPlan{plan, cluster}, options);
+  FailureOr<StepPrediction> prediction =
+      predictStep(*copy, *timetables, JobPlan{plan, cluster, {}, false, hashes}, options);
   return failed(prediction) ? std::nullopt : std::optional(prediction->simulated.stepSeconds);
 }
 
@@ -164,7 +175,9 @@ static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const sear
   solve.threads = int(options.threads.value_or(module.getContext()->getNumThreads()));
   NearPlansOptions near;
   near.listed = options.listPlans.value_or(1);
-  near.simulate = [&](const search::Plan &plan) { return simulate(module, plan, problem.cluster, options, phases); };
+  near.simulate = [&](const search::Plan &plan) {
+    return simulate(module, plan, problem.cluster, job.layerHashes, options, phases);
+  };
   search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower, solve, near).run();
   if (!answer)
     return module.emitError(answer.error().message);
@@ -196,13 +209,14 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   phase.memory = options.cluster.memory;
   phase.microBatches = options.microBatches.value_or(0);
   JobPlan searched{{}, cluster};
+  searched.layerHashes = hashLayers(module);
   phase.solver = [&](ModuleOp differentiated, const search::Problem &problem) {
     FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases, options, searched);
     if (succeeded(solution) && solution->plan) {
       searched.plan = *solution->plan;
-      search::addProfileReason(problem, searched.plan);
+      search::addProfileReason(problem, searched.plan, makeCostsOf(differentiated, problem));
       for (search::Plan &plan : searched.listed)
-        search::addProfileReason(problem, plan);
+        search::addProfileReason(problem, plan, makeCostsOf(differentiated, problem));
     }
     return solution;
   };

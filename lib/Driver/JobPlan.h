@@ -8,6 +8,8 @@
 #include "galvatron/Search/Formats/PlanFile.h"
 #include "galvatron/Search/Model/Cluster.h"
 
+#include "llvm/ADT/StringMap.h"
+
 namespace galvatron {
 
 /// A plan and what its devices have room for.
@@ -18,6 +20,7 @@ struct JobPlan {
   /// other one fits.
   std::vector<search::Plan> listed = {};
   bool hasListedAll = false;
+  llvm::StringMap<std::string> layerHashes = {}; ///< by layer type, as a profile knows bodies
 };
 
 /// The cluster that the options mean, which has to fit the target. Fails with a message.

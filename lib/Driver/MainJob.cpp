@@ -12,6 +12,7 @@
 
 #include "galvatron/Costs/ModelFlops.h"
 #include "galvatron/Search/Formats/TimetableFile.h"
+#include "galvatron/Search/Model/MachineTables.h"
 #include "galvatron/Transforms/PlanMemory.h"
 
 using namespace mlir;
@@ -129,6 +130,9 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<search::Cluster> cluster = readJobCluster(options, options.cluster);
   if (failed(cluster))
     return failure();
+  if (cluster->device.tables)
+    for (const std::string &warning : cluster->device.tables->warnings())
+      reportWarning(warning);
   PhaseRunner phases(timing, options.target, options.keepBodies);
   if (failed(differentiate(module, start, options, *cluster, phases)))
     return failure();

@@ -56,6 +56,10 @@ LogicalResult galvatron::reportError(const llvm::Twine &message) {
   return failure();
 }
 
+void galvatron::reportWarning(const llvm::Twine &message) {
+  llvm::WithColor::warning(llvm::errs(), kTool) << message << "\n";
+}
+
 std::string galvatron::findForeignFormat(llvm::StringRef name, llvm::StringRef contents) {
   if (contents.starts_with("PK\x03\x04"))
     return "expects a program, but '" + name.str() +

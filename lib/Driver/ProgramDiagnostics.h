@@ -22,6 +22,9 @@ private:
 /// An error of options or files, which no place of a program is to blame for, on standard error.
 mlir::LogicalResult reportError(const llvm::Twine &message);
 
+/// What may be wrong with options or files, likewise.
+void reportWarning(const llvm::Twine &message);
+
 /// Once all is written to `stream`: why some of it was not; empty if all was. Such an error is then no longer LLVM's.
 std::string finishWriting(llvm::raw_fd_ostream &stream);
 

@@ -25,7 +25,7 @@ FailureOr<StepPrediction> galvatron::predictStep(ModuleOp lowered, ArrayRef<Time
     cluster->device = job.cluster.device;
   StepPrediction prediction;
   search::StepTimetable &step = prediction.step;
-  step = makeStepTimetable(lowered, timetables, job.plan, *cluster, hashProgram(lowered));
+  step = makeStepTimetable(lowered, timetables, job.plan, *cluster, hashProgram(lowered), job.layerHashes);
   step.version = std::string("galvatron-opt ") + kVersion;
   step.model = llvm::sys::path::stem(options.input).str();
   step.target = options.target;

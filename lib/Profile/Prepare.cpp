@@ -3,6 +3,7 @@
 
 #include "Journal.h"
 
+#include "runtime/api/Abi.h"
 #include "runtime/core/Version.h"
 
 #include <nlohmann/json.hpp>
@@ -140,8 +141,9 @@ std::optional<Error> Preparer::run() {
 /// `seq` 0: the model's own.
 std::optional<Error> Preparer::prepareLength(std::int64_t seq) {
   fs::path final = folder / (seq ? "seq" + std::to_string(seq) : "own"), partial = folder / ".partial";
-  std::string madeOf = std::string("galvatron ") + kVersion + "\n" + describeSource(options.model) + options.target +
-                       " " + options.precision + "\n" + search::writeBodiesRequest(request);
+  std::string madeOf = std::string("galvatron ") + kVersion + ", ABI " + std::to_string(kAbi) + "\n" +
+                       describeSource(options.model) + options.target + " " + options.precision + "\n" +
+                       search::writeBodiesRequest(request);
   if (readText(final / kMadeOf) == madeOf)
     return std::nullopt;
   if (!options.quiet) {

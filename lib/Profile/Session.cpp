@@ -501,6 +501,12 @@ Status Session::run(int &code) {
     return status;
   }
   profile.leftOut = model ? model->leftOut : std::vector<std::string>();
+  if (isCuda()) {
+    warn("galvatron-profile has not been checked on GPUs against other programs yet: compare before you rely on it");
+    for (const char *kind : {"attention", "overlap"})
+      if (options.measuresHardware() && options.wants(kind))
+        profile.leftOut.push_back(std::string(kind) + ": not measured on GPUs by this version");
+  }
   installFaultHandlers(&context);
   watched.emplace(watchdog, context);
   compareDevices();

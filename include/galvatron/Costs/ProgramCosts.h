@@ -13,6 +13,7 @@
 #include "galvatron/Search/Model/Problem.h"
 
 #include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/StringMap.h"
 
 #include <memory>
 
@@ -47,11 +48,14 @@ public:
 
 private:
   struct Placed;
+  void setCompute(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const;
   void addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const;
 
   search::DeviceKind device;
   Priced priced;
-  bool settles; ///< whether `settle` offers any choice
+  bool settles;                        ///< whether `settle` offers any choice
+  llvm::StringMap<std::string> hashes; ///< of layers, where bodies were measured
+  double seq = 1;                      ///< positions of a row
   std::unique_ptr<Placed> placed;
 };
 

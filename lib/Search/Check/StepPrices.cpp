@@ -2,6 +2,10 @@
 
 #include "galvatron/Search/Check/StepPrices.h"
 
+#include "galvatron/Search/Model/KernelPrice.h"
+#include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Search/Model/MeasuredBodies.h"
+
 #include <algorithm>
 #include <map>
 
@@ -9,15 +13,65 @@ namespace galvatron::search {
 
 StepPrices::~StepPrices() = default;
 
-/// The roofline of a kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its
-/// start.
-double ClusterPrices::kernelSeconds(const BodyCall &call) const {
-  const DeviceKind &device = cluster.device;
-  double rate = device.matmulFlopsPerSecond * (call.isProduct ? 1 : kVectorShareOfProducts);
-  double most = std::max(call.flops / rate, call.bytes / device.memoryBytesPerSecond);
-  if (call.pairs > 0 && device.attentionPairsPerSecond > 0)
-    most = std::max(most, call.pairs / device.attentionPairsPerSecond);
-  return most + device.launchSeconds;
+static KernelAmounts amountsOf(const BodyCall &call) {
+  bool isBackward = call.function.find("backward") != std::string::npos;
+  return {call.flops, call.bytes, call.pairs, call.isProduct, isBackward};
+}
+
+static bool isKernel(const BodyCall &call) { return !call.collective && call.waitsFor < 0; }
+
+/// The forward body of the same layer; null: there is none.
+static const StepBody *forwardOf(const StepTimetable &step, const BodyOrigin &origin) {
+  for (const StepBody &body : step.bodies)
+    if (!body.origin.isBackward && body.origin.hash == origin.hash && body.origin.samples == origin.samples &&
+        bodyStrategy(body.origin.strategy) == bodyStrategy(origin.strategy))
+      return &body;
+  return nullptr;
+}
+
+/// Its compute as it was measured ÷ by its kernels.
+double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepBody &body) const {
+  const BodyOrigin &origin = body.origin;
+  if (!bodiesOf(cluster.device) || origin.hash.empty())
+    return 1;
+  // Of what computes some of forward again there is no figure: as forward.
+  auto asForward = [&] {
+    const StepBody *forward = forwardOf(step, origin);
+    return forward && forward != &body ? paceOf(step, stage, *forward) : 1.0;
+  };
+  if (origin.recomputesSome)
+    return asForward();
+  BodyQuery query{origin.layerType, origin.hash, origin.strategy};
+  query.samples = double(origin.samples), query.seq = double(std::max<std::int64_t>(1, step.sequence));
+  for (const BodyCall &call : body.calls)
+    if (isKernel(call))
+      (call.pairs > 0 ? query.attentionSeconds : query.otherSeconds) += kernelSeconds(amountsOf(call), cluster.device);
+    else if (call.collective)
+      query.messages.push_back({*call.collective, call.bytes, step.stages[stage].groups[call.group].shape.size()});
+  double kernels = query.attentionSeconds + query.otherSeconds;
+  if (kernels <= 0)
+    return 1;
+  query.part = origin.isBackward ? BodyPart::Backward : BodyPart::Forward;
+  double seconds = 0;
+  if (origin.isBackward && origin.strategy.recompute) {
+    query.part = BodyPart::Recompute;
+    BodyQuery again = query;
+    again.messages.clear();
+    BodyPrice price = bodiesOf(cluster.device)->price(again);
+    if (!price.isMeasured())
+      return asForward();
+    seconds = price.seconds;
+    query.part = BodyPart::Backward;
+  }
+  BodyPrice price = bodiesOf(cluster.device)->price(query);
+  return price.isMeasured() ? (price.seconds + seconds) / kernels : 1;
+}
+
+double ClusterPrices::paceOf(const StepTimetable &step, int stage, const StepBody &body) const {
+  if (auto known = paces.find(&body); known != paces.end())
+    return known->second;
+  double pace = findPace(step, stage, body);
+  return paces[&body] = pace;
 }
 
 /// Calls one after another. A collective with a handle goes on beside them on a device that overlaps: with what follows
@@ -27,7 +81,7 @@ double ClusterPrices::bodySeconds(const StepTimetable &step, int stage, const St
     double begin, seconds;
   };
   std::map<int, Started> underWay;
-  double now = 0, free = 0;
+  double now = 0, free = 0, pace = paceOf(step, stage, body);
   for (const BodyCall &call : body.calls) {
     if (call.waitsFor >= 0) {
       auto at = underWay.find(call.waitsFor);
@@ -39,7 +93,7 @@ double ClusterPrices::bodySeconds(const StepTimetable &step, int stage, const St
       continue;
     }
     if (!call.collective) {
-      now += kernelSeconds(call);
+      now += pace * kernelSeconds(amountsOf(call), cluster.device);
       continue;
     }
     const plan::GroupShape &group = step.stages[stage].groups[call.group].shape;
@@ -63,10 +117,8 @@ double ClusterPrices::sendSeconds(const StepTimetable &step, int from, int to, d
   return links.sendSecondsFrom(from * step.devices, step.devices, bytes, int(step.devices * (to - from)));
 }
 
-double ClusterPrices::touchSeconds(double bytes) const {
-  return bytes / cluster.device.memoryBytesPerSecond + cluster.device.launchSeconds;
-}
+double ClusterPrices::touchSeconds(double bytes) const { return kernelSeconds({.bytes = bytes}, cluster.device); }
 
-double ClusterPrices::updateSeconds(double bytes) const { return bytes / cluster.device.memoryBytesPerSecond; }
+double ClusterPrices::updateSeconds(double bytes) const { return search::updateSeconds(bytes, cluster.device); }
 
 } // namespace galvatron::search

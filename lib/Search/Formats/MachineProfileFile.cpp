@@ -4,6 +4,7 @@
 
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/StrategyText.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +20,10 @@ using OrderedJson = nlohmann::ordered_json;
 constexpr int kVersion = 1;
 /// A figure beyond this many seconds is damaged: nothing that is measured takes days.
 constexpr double kMostSeconds = 1e5;
+/// One below this is, too: no clock tells a nanosecond's tenth.
+constexpr double kLeastSeconds = 1e-10;
+/// Rates that no device or link comes near.
+constexpr double kMostBytesPerSecond = 1e16, kMostFlopsPerSecond = 1e19;
 constexpr std::int64_t kMostBytes = 1ll << 50;
 constexpr double kMostSpread = 1e6;
 
@@ -49,7 +54,18 @@ double readFigure(JsonReader &reader, const char *key, double largest, bool isPo
 }
 
 double readSeconds(JsonReader &reader, const char *key, bool isPositive = true) {
-  return readFigure(reader, key, kMostSeconds, isPositive);
+  double seconds = readFigure(reader, key, kMostSeconds, isPositive);
+  if (seconds > 0 && seconds < kLeastSeconds)
+    reader.fail("key '" + std::string(key) + "' expects what can be measured, at least " + Json(kLeastSeconds).dump() +
+                " s, but got " + Json(seconds).dump());
+  return seconds;
+}
+
+/// `amount` in `seconds` is no more than what can be.
+void checkRate(JsonReader &reader, double amount, double seconds, double most, const char *unit) {
+  if (!reader.failed() && amount > most * seconds)
+    reader.fail("key 'seconds' expects at most " + Json(most).dump() + " " + unit + " a second, but " +
+                Json(seconds).dump() + " makes " + Json(amount / seconds).dump());
 }
 
 std::int64_t readCount(JsonReader &reader, const char *key) { return reader.integer(key, {}, 1, kMostOfAnything); }
@@ -140,6 +156,7 @@ void EntryReader::readMessage(JsonReader &reader) {
     reader.fail("key 'groups' expects groups that the cluster's " + std::to_string(world) +
                 " ranks can form, but got " + std::to_string(message.groups) + " of " + std::to_string(message.ranks) +
                 " ranks with stride " + std::to_string(message.stride));
+  checkRate(reader, double(message.bytes), message.seconds, kMostBytesPerSecond, "bytes");
   addOnce(reader, std::move(message), profile.messages, messages);
 }
 
@@ -177,6 +194,10 @@ void EntryReader::readKernel(JsonReader &reader) {
     if (auto error = shapeReader.finish())
       reader.fail(error->message);
   }
+  const KernelShape &of = kernel.shape;
+  checkRate(reader, double(of.bytes), kernel.seconds, kMostBytesPerSecond, "bytes");
+  checkRate(reader, 2.0 * double(of.m) * double(of.n) * double(of.k), kernel.seconds, kMostFlopsPerSecond,
+            "operations");
   addOnce(reader, std::move(kernel), profile.kernels, kernels);
 }
 
@@ -245,9 +266,16 @@ void EntryReader::readBody(JsonReader &reader) {
   body.precision = readWord(reader, "precision", kPrecisions);
   if (const Json *strategy = reader.member("strategy"); strategy && strategy->is_object())
     body.strategy = strategy->dump();
-  else
+  else if (!reader.failed())
     reader.fail("key 'strategy' expects an object as in plan.json, but got " +
                 (strategy ? describeJson(*strategy) : "nothing"));
+  if (!body.strategy.empty()) {
+    Result<Strategy> strategy = parseStrategy(body.strategy, "key 'strategy'");
+    if (strategy)
+      body.plan = *strategy;
+    else
+      reader.fail(strategy.error().message);
+  }
   body.samples = readCount(reader, "samples");
   body.seq = readCount(reader, "seq");
   body.forwardSeconds = readSeconds(reader, "forward_seconds");
@@ -325,12 +353,22 @@ std::optional<Error> readFormat(JsonReader &reader) {
 }
 
 /// Every kernel is of the profile's precision, every device of the cluster's.
-std::optional<Error> checkAgreement(const MachineProfile &profile) {
+std::optional<Error> checkAgreement(const MachineProfile &profile, bool hasDevices) {
   for (std::size_t index = 0; index < profile.kernels.size(); ++index)
     if (profile.kernels[index].precision != profile.precision)
       return Error{"profile kernels[" + std::to_string(index) + "] key 'precision' expects the profile's, " +
                    profile.precision + ", but got '" + profile.kernels[index].precision + "'"};
-  if (!profile.devices.empty() && std::int64_t(profile.devices.size()) != profile.cluster.ranks())
+  auto target = profile.fingerprint.find("target");
+  bool isProcessor = profile.cluster.device.name == "cpu";
+  if (target != profile.fingerprint.end() && (target->second == "cpu") != isProcessor)
+    return Error{"profile key 'fingerprint' says target '" + target->second +
+                 "', but the devices of 'cluster' are of kind " + profile.cluster.device.name};
+  for (const Straggler &straggler : profile.stragglers)
+    if (std::size_t(straggler.rank) < profile.devices.size() && profile.devices[straggler.rank].host != straggler.host)
+      return Error{"profile key 'stragglers' says that rank " + std::to_string(straggler.rank) + " is on host '" +
+                   straggler.host + "', but key 'devices' that it is on '" + profile.devices[straggler.rank].host +
+                   "'"};
+  if ((hasDevices || !profile.devices.empty()) && std::int64_t(profile.devices.size()) != profile.cluster.ranks())
     return Error{"profile key 'devices' expects the cluster's " + std::to_string(profile.cluster.ranks()) +
                  " ranks, but got " + std::to_string(profile.devices.size())};
   return std::nullopt;
@@ -496,7 +534,7 @@ Result<MachineProfile> parseMachineProfile(std::string_view text) {
   if (!error)
     error = reader.finish();
   if (!error)
-    error = checkAgreement(profile);
+    error = checkAgreement(profile, json->contains("devices"));
   if (error)
     return *error;
   return profile;

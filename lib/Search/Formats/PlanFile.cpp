@@ -1,6 +1,7 @@
 //===- PlanFile.cpp - This project's plan.json ----------------------------===//
 
 #include "PlanFormats.h"
+#include "galvatron/Search/Formats/StrategyText.h"
 
 #include <algorithm>
 #include <charconv>
@@ -374,6 +375,16 @@ std::optional<Error> matchLayers(Plan &plan, const PlanTarget &target) {
 }
 } // namespace
 
+Result<Strategy> parseStrategy(std::string_view text, const std::string &where) {
+  Result<Json> json = parseJson(text, where);
+  if (!json)
+    return json.error();
+  PlannedLayer layer;
+  if (std::optional<Error> error = readStrategy(*json, where, layer))
+    return *error;
+  return layer.strategy;
+}
+
 std::vector<std::string> readLayerNames(std::string_view text) {
   Result<Json> json = parseJson(text, "plan");
   std::vector<std::string> names;
@@ -485,6 +496,11 @@ OrderedJson writeStrategy(const Strategy &strategy, int dp) {
   return json;
 }
 
+} // namespace
+
+std::string formatStrategy(const Strategy &strategy, int dp) { return writeStrategy(strategy, dp).dump(); }
+
+namespace {
 OrderedJson writeReason(const PlannedLayer &layer, const LayerReason &reason) {
   OrderedJson alternatives = OrderedJson::array();
   for (const LayerReason::Alternative &other : reason.alternatives)

@@ -4,6 +4,7 @@
 
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Formats/StrategyText.h"
 
 #include <algorithm>
 #include <cmath>
@@ -250,9 +251,24 @@ void TimetableReader::readUnits(JsonReader &reader) {
   });
 }
 
+static void readOrigin(JsonReader &body, BodyOrigin &origin) {
+  origin.layerType = body.text("layer_type"), origin.hash = body.text("hash");
+  origin.samples = body.integer("samples", {}, 1, kMostOfAnything);
+  origin.isBackward = body.flag("backward");
+  origin.recomputesSome = body.flag("recomputes_some", false);
+  const Json *strategy = body.member("strategy");
+  Result<Strategy> read = parseStrategy(strategy ? strategy->dump() : "null", "key 'strategy'");
+  if (read)
+    origin.strategy = *read;
+  else
+    body.fail(read.error().message);
+}
+
 void TimetableReader::readBodies(JsonReader &reader) {
   forEach(reader, "bodies", "timetable body", [&](JsonReader &body, std::size_t, const std::string &where) {
     table.bodies.push_back({body.text("name"), {}});
+    if (body.has("hash"))
+      readOrigin(body, table.bodies.back().origin);
     forEach(body, "calls", where + " call", [&](JsonReader &call, std::size_t, const std::string &) {
       BodyCall read;
       read.function = call.text("function");
@@ -457,7 +473,15 @@ std::string writeTimetable(const StepTimetable &timetable) {
     OrderedJson calls = OrderedJson::array();
     for (const BodyCall &call : body.calls)
       calls.push_back(writeCall(call));
-    return OrderedJson{{"name", body.name}, {"calls", calls}};
+    OrderedJson json = {{"name", body.name}};
+    if (const BodyOrigin &origin = body.origin; !origin.hash.empty()) {
+      json["layer_type"] = origin.layerType, json["hash"] = origin.hash;
+      json["strategy"] = OrderedJson::parse(formatStrategy(origin.strategy, 1));
+      json["samples"] = origin.samples, json["backward"] = origin.isBackward;
+      put(json, "recomputes_some", origin.recomputesSome, false);
+    }
+    json["calls"] = calls;
+    return json;
   });
   text += ",\n  \"stages\": [";
   for (std::size_t index = 0; index < timetable.stages.size(); ++index) {

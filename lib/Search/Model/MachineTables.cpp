@@ -3,6 +3,8 @@
 #include "galvatron/Search/Model/MachineTables.h"
 
 #include "galvatron/Search/Model/LinkModel.h"
+#include "galvatron/Search/Model/MeasuredBodies.h"
+#include "galvatron/Search/Model/ProfileWarnings.h"
 
 #include <algorithm>
 
@@ -65,7 +67,8 @@ const char *measuredName(CollectiveKind kind) {
 
 MachineTables::MachineTables(const MachineProfile &profile, std::string file)
     : path(std::move(file)), hash(profile.fingerprintHash()), elements(profile.precision), isBusy(profile.wasBusy),
-      nodes(profile.cluster.nodes), nodeDevices(profile.cluster.devicesPerNode) {
+      doubts(findWarnings(profile, path, lookAtThisHost())), nodes(profile.cluster.nodes),
+      nodeDevices(profile.cluster.devicesPerNode) {
   // The neighbouring groups do the same: of each arrangement the one with most groups at once.
   std::map<Arrangement, std::int64_t> most;
   for (const MeasuredMessage &m : profile.messages) {
@@ -120,6 +123,26 @@ std::shared_ptr<const MachineTables> MachineTables::withFasterLinks(double facto
   return faster;
 }
 
+double updateSeconds(double bytes, const DeviceKind &device) {
+  const MeasuredBodies *bodies = bodiesOf(device);
+  double measured = bodies ? bodies->updateBytesPerSecond() : 0;
+  if (measured > 0 && bodies->isFree())
+    return 0;
+  return bytes / (measured > 0 ? measured : device.memoryBytesPerSecond);
+}
+
+/// Of work and a message that take equally long alone, how much longer both take together: the mean over all kinds and
+/// sizes. 0: none was measured.
+static double overlapSlowdownOf(const MachineProfile &profile) {
+  double sum = 0, count = 0;
+  for (const MeasuredOverlap &overlap : profile.overlaps)
+    if (overlap.first == "gemm" || overlap.first == "attention" || overlap.first == "elementwise") {
+      sum += std::max({1.0, overlap.firstSlowdown, overlap.secondSlowdown});
+      count += 1;
+    }
+  return count > 0 ? sum / count : 0;
+}
+
 std::optional<Error> applyProfile(const MachineProfile &profile, const std::string &file, Cluster &cluster) {
   if (profile.cluster.device.name != cluster.device.name)
     return Error{"expects a profile of devices of kind " + cluster.device.name + ", but '" + file + "' is of " +
@@ -135,12 +158,19 @@ std::optional<Error> applyProfile(const MachineProfile &profile, const std::stri
     auto [bytes, seconds] = tables->elementwise().all().back();
     device.memoryBytesPerSecond = bytes / seconds;
   }
+  if (double slowdown = overlapSlowdownOf(profile); slowdown > 0)
+    device.overlapSlowdown = slowdown;
   double longest = 0;
   for (const MeasuredKernel &kernel : profile.kernels)
     if (kernel.kind == "attention" && !kernel.shape.backward && pairsOf(kernel.shape) > longest) {
       longest = pairsOf(kernel.shape);
       device.attentionPairsPerSecond = longest / kernel.seconds;
     }
+  if (!profile.bodies.empty()) {
+    Cluster measured = profile.cluster;
+    measured.device.tables = std::make_shared<MachineTables>(*tables);
+    tables->setBodies(std::make_shared<MeasuredBodies>(profile, LinkModel(measured)));
+  }
   device.tables = std::move(tables);
   return std::nullopt;
 }

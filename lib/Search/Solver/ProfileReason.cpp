@@ -4,6 +4,7 @@
 
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Search/Model/MeasuredBodies.h"
 #include "galvatron/Search/Solver/Solver.h"
 
 #include <algorithm>
@@ -67,12 +68,19 @@ std::string ofKernels(const MachineTables &tables) {
                                {tables.elementwise().isEmpty(), "elementwise"}})
     if (isEmpty)
       missing += (missing.empty() ? "" : ", ") + std::string(name);
-  return "bodies of layers: from the rates or, by galvatron-opt, kernel by kernel from the tables" +
+  return "by the rates or, by galvatron-opt, kernel by kernel from the tables" +
          (missing.empty() ? "" : "; by general rates of the device: " + missing);
+}
+
+/// Whether a note of MeasuredBodies is about a body that some layer of the plan runs.
+bool isOfPlan(const std::string &text, const Plan &plan) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(), [&](const PlannedLayer &layer) {
+    return text.find(bodyName(layer.layerType, layer.strategy) + ",") != std::string::npos;
+  });
 }
 } // namespace
 
-void addProfileReason(const Problem &problem, Plan &plan) {
+void addProfileReason(const Problem &problem, Plan &plan, const MakeCosts &makeCosts) {
   if (problem.communication)
     return;
   const std::shared_ptr<const MachineTables> &tables = problem.cluster.device.tables;
@@ -82,11 +90,28 @@ void addProfileReason(const Problem &problem, Plan &plan) {
     return;
   }
   WithoutMeasured rest(problem.cluster);
+  std::set<std::string> bodies;
   Problem without = problem;
   without.communication = &rest;
-  ProfileReason reason{tables->file(), tables->fingerprint(), 0, {ofKernels(*tables)}};
+  std::shared_ptr<const CostSource> freeCosts;
+  if (tables->bodies() && makeCosts) {
+    auto free = std::make_shared<MachineTables>(*tables);
+    free->setBodies(tables->bodies()->madeFree(bodies));
+    without.cluster.device.tables = std::move(free);
+    freeCosts = makeCosts(without.cluster);
+    without.costs = freeCosts.get();
+  }
+  ProfileReason reason{tables->file(), tables->fingerprint(), 0, {}};
   if (Result<Plan> priced = evaluatePlan(without, plan); priced && plan.predictedStepSeconds > 0)
     reason.measuredShare = std::clamp(1 - priced->predictedStepSeconds / plan.predictedStepSeconds, 0.0, 1.0);
+  else
+    reason.estimated.push_back("everything: the plan has no price without what was measured");
+  // Pricing a plan asks for what its layers might have done instead, too.
+  std::erase_if(bodies, [&](const std::string &text) { return !isOfPlan(text, plan); });
+  reason.estimated.insert(reason.estimated.end(), bodies.begin(), bodies.end());
+  if (!freeCosts || !bodies.empty())
+    reason.estimated.push_back("bodies of layers" + std::string(freeCosts ? " that were not measured" : "") + ": " +
+                               ofKernels(*tables));
   reason.estimated.insert(reason.estimated.end(), rest.estimated.begin(), rest.estimated.end());
   if (problem.cluster.ranks() > tables->ranks())
     reason.estimated.push_back("messages of " + std::to_string(problem.cluster.ranks()) +

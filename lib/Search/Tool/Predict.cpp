@@ -8,6 +8,7 @@
 #include "galvatron/Search/Model/MachineTables.h"
 #include "lib/Search/Formats/JsonReader.h"
 
+#include <cstdio>
 #include <filesystem>
 
 namespace galvatron::search {
@@ -49,6 +50,13 @@ Result<Prediction> predictFolder(const ToolOptions &options) {
       return profile.error();
     if (std::optional<Error> error = applyProfile(*profile, options.profileFile, step->cluster))
       return *error;
+  }
+  if (const std::shared_ptr<const MachineTables> &tables = step->cluster.device.tables) {
+    if (tables->precision() != step->precision)
+      return Error{"expects a profile of the program's precision, " + step->precision + ", but '" + tables->file() +
+                   "' is of " + tables->precision() + "; take one with galvatron-profile --precision"};
+    for (const std::string &warning : tables->warnings())
+      std::fprintf(stderr, "galvatron-search: warning: %s\n", warning.c_str());
   }
   Result<SimulatedStep> simulated = simulateStep(*step, ClusterPrices(step->cluster));
   if (!simulated)

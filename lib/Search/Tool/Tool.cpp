@@ -315,6 +315,13 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
 // The native cost model
 //===----------------------------------------------------------------------===//
 
+/// Why the profile that prices it may not hold here.
+static void warnOfProfile(const Cluster &cluster) {
+  if (cluster.device.tables)
+    for (const std::string &warning : cluster.device.tables->warnings())
+      std::fprintf(stderr, "galvatron-search: warning: %s\n", warning.c_str());
+}
+
 /// `given` of --cluster, priced by --profile; without --cluster the profile's own, of --ranks.
 Result<Cluster> Tool::clusterByProfile(const MachineProfile &profile, Cluster given) const {
   if (options.clusterFile.empty()) {
@@ -373,6 +380,7 @@ std::optional<Error> Tool::fromShape() {
   if (!cluster)
     return cluster.error();
   problem.cluster = *cluster;
+  warnOfProfile(*cluster);
   if (cluster->device.tables && cluster->device.tables->precision() != precision)
     return Error{"precision " + precision + " conflicts with '" + cluster->device.tables->file() + "', which is of " +
                  cluster->device.tables->precision() + "; give --precision " + cluster->device.tables->precision() +

@@ -24,6 +24,8 @@ MachineProfile example() {
   MachineProfile profile;
   profile.fingerprint = {{"target", "cpu"}};
   profile.cluster = *hostCluster(4, 1ll << 34);
+  for (int rank = 0; rank < 4; ++rank)
+    profile.devices.push_back({rank, "a", rank});
   for (std::int64_t bytes : {1000, 2000, 4000000}) {
     double seconds = 1e-3 + double(bytes) * 1e-9;
     profile.messages.push_back({"all_reduce", 2, 1, 1, bytes, seconds / 100, 0, 5}); // alone: not the price

@@ -11,6 +11,8 @@
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/StepTimetable.h"
 
+#include <map>
+
 namespace galvatron::search {
 
 class StepPrices {
@@ -35,7 +37,8 @@ public:
   virtual bool overlaps() const = 0;
 };
 
-/// From the rates and links of a cluster, kernel by kernel as the search prices them (docs/search.md).
+/// From the rates and links of a cluster and what a profile measured of it: bodies as a whole, their messages apart;
+/// else kernel by kernel, as the search prices them (docs/search.md). Not thread-safe.
 class ClusterPrices final : public StepPrices {
 public:
   explicit ClusterPrices(const Cluster &cluster) : cluster(cluster), links(cluster) {}
@@ -49,10 +52,12 @@ public:
   bool overlaps() const override { return cluster.device.overlapsCommunication; }
 
 private:
-  double kernelSeconds(const BodyCall &call) const;
+  double paceOf(const StepTimetable &step, int stage, const StepBody &body) const;
+  double findPace(const StepTimetable &step, int stage, const StepBody &body) const;
 
   Cluster cluster;
   LinkModel links;
+  mutable std::map<const StepBody *, double> paces; ///< of bodies that were asked for
 };
 
 } // namespace galvatron::search

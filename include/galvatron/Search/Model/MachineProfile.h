@@ -12,6 +12,7 @@
 #define GALVATRON_SEARCH_MODEL_MACHINEPROFILE_H
 
 #include "galvatron/Search/Model/Cluster.h"
+#include "galvatron/Search/Model/Strategy.h"
 
 #include <cstdint>
 #include <map>
@@ -83,6 +84,7 @@ struct MeasuredBody {
   bool isMeasured = true; ///< else extrapolated from other lengths
   double spread = 0;      ///< the larger one of forward's and backward's
   std::int64_t repeats = 1;
+  Strategy plan = {}; ///< `strategy`, read
 };
 
 /// What the compiler plans for one rank, whether the body is measured or not. `strategy` says `recompute`, too.

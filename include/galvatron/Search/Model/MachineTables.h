@@ -24,6 +24,8 @@
 
 namespace galvatron::search {
 
+class MeasuredBodies;
+
 /// How profiles name messages of this kind.
 const char *measuredName(CollectiveKind kind);
 
@@ -67,6 +69,12 @@ public:
   const MeasuredCurve &attention(bool isBackward) const { return attentionCurves[isBackward]; }
   const MeasuredCurve &elementwise() const { return elementwiseCurve; }
 
+  /// Bodies of layers; null: none was measured.
+  const MeasuredBodies *bodies() const { return measuredBodies.get(); }
+  /// Why it may not hold on this host, a line each (ProfileWarnings.h).
+  const std::vector<std::string> &warnings() const { return doubts; }
+  void setBodies(std::shared_ptr<const MeasuredBodies> bodies) { measuredBodies = std::move(bodies); }
+
   const std::string &file() const { return path; }
   const std::string &fingerprint() const { return hash; }
   const std::string &precision() const { return elements; }
@@ -82,11 +90,21 @@ private:
 
   std::string path, hash, elements;
   bool isBusy = false;
+  std::vector<std::string> doubts;
   std::int64_t nodes = 1, nodeDevices = 1;
   double speedUp = 1;
   std::map<Arrangement, MeasuredCurve> messages;
+  std::shared_ptr<const MeasuredBodies> measuredBodies;
   MeasuredCurve productCurve, attentionCurves[2], elementwiseCurve;
 };
+
+/// Of this device, if any body of a layer was measured on it.
+inline const MeasuredBodies *bodiesOf(const DeviceKind &device) {
+  return device.tables ? device.tables->bodies() : nullptr;
+}
+
+/// An update that reads and writes so many bytes: as updates were measured, else as elementwise work.
+double updateSeconds(double bytes, const DeviceKind &device);
 
 /// Prices `cluster` by what `profile`, from `file`, measured: its tables, and rates for kernels that these do not have.
 /// Error: devices of another kind.

@@ -74,9 +74,19 @@ struct BodyCall {
   double seconds = -1;
 };
 
+/// The layer that a body was compiled from, by which a profile has its figures.
+struct BodyOrigin {
+  std::string layerType, hash; ///< empty: of no whole layer
+  Strategy strategy;
+  std::int64_t samples = 0; ///< of one replica
+  bool isBackward = false;
+  bool recomputesSome = false; ///< of backward: values of a list, which no figure is of
+};
+
 struct StepBody {
   std::string name;
   std::vector<BodyCall> calls;
+  BodyOrigin origin = {};
 };
 
 struct StepBuffer {

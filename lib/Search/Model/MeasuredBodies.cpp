@@ -1,0 +1,147 @@
+//===- MeasuredBodies.cpp - Prices of bodies that were measured -----------===//
+
+#include "galvatron/Search/Model/MeasuredBodies.h"
+
+#include "galvatron/Search/Model/MachineTables.h"
+
+#include <algorithm>
+
+namespace galvatron::search {
+
+Strategy bodyStrategy(Strategy strategy) {
+  strategy.zero = 0, strategy.strided = false, strategy.reduceEveryMicroBatch = 0;
+  strategy.recompute = false, strategy.values = 0;
+  return strategy;
+}
+
+std::int64_t bodyGroupRanks(const Collective &collective, const Strategy &strategy) {
+  if (!collective.axes.empty()) // of several degrees
+    return strategy.modelRanks();
+  switch (collective.group) {
+  case Group::Tensor:
+    return strategy.tp;
+  case Group::Ulysses:
+    return strategy.ulysses;
+  case Group::Context:
+    return strategy.cp;
+  default:
+    return strategy.modelRanks();
+  }
+}
+
+MeasuredBodies::MeasuredBodies(const MachineProfile &profile, LinkModel links)
+    : links(std::move(links)), bodies(std::make_shared<std::vector<MeasuredBody>>(profile.bodies)) {
+  // A parameter has 16 bytes of f32 states, and 2 more where bodies read a copy in another type, which updates write.
+  double copy = profile.precision == "fp32" ? 0 : 2, seconds = 0, bytes = 0;
+  for (const MeasuredBody &body : *bodies) {
+    layerTypes.insert(body.layerType);
+    if (!body.isMeasured || body.precision != profile.precision)
+      continue;
+    byLength[{body.hash, bodyStrategy(body.plan)}][body.seq].push_back(&body);
+    if (body.updateSeconds > 0) {
+      seconds += body.updateSeconds;
+      bytes += double(body.stateBytes) / (16 + copy) * (4 * kUpdatePasses + copy);
+    }
+  }
+  updateRate = seconds > 0 ? bytes / seconds : 0;
+}
+
+static double secondsOf(const MeasuredBody &body, BodyPart part) {
+  return part == BodyPart::Forward    ? body.forwardSeconds
+         : part == BodyPart::Backward ? body.backwardSeconds
+                                      : body.recomputeSeconds;
+}
+
+/// Of `scale` times the samples and tokens, among neighbours.
+double MeasuredBodies::messageSeconds(const BodyQuery &query, double scale) const {
+  double seconds = 0;
+  for (const BodyQuery::Message &message : query.messages)
+    seconds += links.seconds(message.kind, message.bytes * scale, plan::GroupShape(message.ranks, 1));
+  return seconds;
+}
+
+/// Compute of the query's samples with the length that `points` have.
+MeasuredBodies::AtLength MeasuredBodies::priceAt(const Points &points, double seq, const BodyQuery &query) const {
+  MeasuredCurve curve;
+  for (const MeasuredBody *body : points) {
+    double whole = secondsOf(*body, query.part);
+    double scale = double(body->samples) / query.samples * seq / query.seq;
+    if (whole > 0)
+      curve.add(double(body->samples), std::max(0.0, whole - messageSeconds(query, scale)));
+  }
+  if (curve.isEmpty())
+    return {};
+  curve.finish();
+  return {curve.seconds(query.samples), curve.covers(query.samples)};
+}
+
+std::shared_ptr<const MeasuredBodies> MeasuredBodies::madeFree(std::set<std::string> &estimated) const {
+  auto free = std::make_shared<MeasuredBodies>(*this);
+  free->notes = &estimated;
+  return free;
+}
+
+std::string bodyName(const std::string &layerType, const Strategy &strategy) {
+  return "'" + layerType + "' with " + describe(bodyStrategy(strategy), 1);
+}
+
+/// Which body, and why it is estimated.
+static std::string describeEstimate(const BodyQuery &query, PriceSource source) {
+  const char *parts[] = {"forward", "backward", "recomputation"};
+  std::string text = std::string(parts[int(query.part)]) + " of " + bodyName(query.layerType, query.strategy) + ", " +
+                     std::to_string(std::int64_t(query.samples)) + " samples: ";
+  if (source == PriceSource::Extrapolated)
+    return text + "beyond what was measured";
+  return text + (source == PriceSource::OtherCode
+                     ? "its shape or code is not what was measured (hash), so kernel by kernel"
+                     : "not measured, so kernel by kernel");
+}
+
+BodyPrice MeasuredBodies::price(const BodyQuery &query) const {
+  BodyPrice price = find(query);
+  if (!isFree() || price.seconds <= 0)
+    return price;
+  if (price.source == PriceSource::Measured)
+    price.seconds = 0;
+  else
+    notes->insert(describeEstimate(query, price.source));
+  return price;
+}
+
+BodyPrice MeasuredBodies::find(const BodyQuery &query) const {
+  double kernels = query.attentionSeconds + query.otherSeconds;
+  auto found = byLength.find({query.hash, bodyStrategy(query.strategy)});
+  if (found == byLength.end() || query.hash.empty()) {
+    bool isOther = layerTypes.count(query.layerType) > 0 &&
+                   std::none_of(byLength.begin(), byLength.end(),
+                                [&](const auto &each) { return each.first.first == query.hash; });
+    return {kernels, isOther ? PriceSource::OtherCode : PriceSource::Kernels};
+  }
+  std::vector<std::pair<double, double>> ratios; // by length: measured ÷ by kernels
+  bool isCovered = true;
+  for (const auto &[length, points] : found->second) {
+    double seq = double(length), by = seq / query.seq;
+    AtLength at = priceAt(points, seq, query);
+    if (at.seconds <= 0)
+      continue;
+    if (seq == query.seq)
+      return {at.seconds, at.covers ? PriceSource::Measured : PriceSource::Extrapolated};
+    double estimate = query.attentionSeconds * by * by + query.otherSeconds * by;
+    isCovered = isCovered && at.covers;
+    if (estimate > 0)
+      ratios.emplace_back(seq, at.seconds / estimate);
+  }
+  if (ratios.empty())
+    return {kernels, PriceSource::Kernels};
+  auto above = std::lower_bound(ratios.begin(), ratios.end(), std::pair(query.seq, 0.0));
+  bool isBetween = above != ratios.begin() && above != ratios.end();
+  double ratio = above == ratios.end() ? ratios.back().second : above->second;
+  if (isBetween) {
+    auto below = std::prev(above);
+    double share = (query.seq - below->first) / (above->first - below->first);
+    ratio = below->second + share * (above->second - below->second);
+  }
+  return {kernels * ratio, isBetween && isCovered ? PriceSource::Measured : PriceSource::Extrapolated};
+}
+
+} // namespace galvatron::search
