@@ -119,7 +119,7 @@ def predict(folder: Path, cases: list[dict], profiles: dict[str, Path]) -> list[
             continue
         program, profile = folder / case["case"], profiles[case["precision"]]
         command = ["galvatron-search", "--predict", program, "--profile", profile]
-        command += ["--simulate", program / "predicted.json"]
+        command += [f"--simulate={program / 'predicted.json'}"]
         said = json.loads(measuring.quietly(command))
         rows.append(case | {"predicted_step_seconds": said["predicted_step_seconds"]})
     stamp = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -197,6 +197,8 @@ def main() -> int:
         return 0
     if not arguments.profile:
         parser.error("expects --profile FILE with --run")
+    if not (arguments.run / "cases.json").exists():
+        parser.error(f"expects what --prepare left in {arguments.run}, but there is no cases.json")
     cases = [case for case in json.loads((arguments.run / "cases.json").read_text()) if arguments.only in case["case"]]
     rows = predict(arguments.run, cases, profiles_by_precision(arguments.profile))
     if not rows:

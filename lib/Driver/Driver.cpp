@@ -2,6 +2,7 @@
 // one command line and all of mlir-opt's options.
 #include "galvatron/Driver/Driver.h"
 
+#include "HelpText.h"
 #include "MainJob.h"
 #include "ProgramDiagnostics.h"
 #include "galvatron/Pipelines/Phases.h"
@@ -319,8 +320,14 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
   cl::AddExtraVersionPrinter([](llvm::raw_ostream &out) { out << "galvatron-opt, of a training step's compiler\n"; });
-  auto [input, output] = registerAndParseCLIOptions(
-      argc, argv, "galvatron-opt: from a training step to stage binaries, or MLIR in and MLIR out\n", registry);
+  static constexpr llvm::StringLiteral overview =
+      "galvatron-opt: from a training step to stage binaries, or MLIR in and MLIR out\n";
+  std::string header = registerCLIOptions(overview, registry);
+  if (asksForHelp(ArrayRef(argv, argc))) {
+    printHelp(overview, {line.category.getName(), evaluator.category.getName()});
+    return EXIT_SUCCESS;
+  }
+  auto [input, output] = parseCLIOptions(argc, argv, header);
   bool isStandardInput =
       input == "-" && llvm::none_of(ArrayRef(argv, argc), [](StringRef word) { return word == "-"; });
   if (isStandardInput && isInteractive(/*isFilter=*/argc > 1))

@@ -26,6 +26,8 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
       communicators.channels = channels.getInt();
     if (auto peers = stage->getAttrOfType<IntegerAttr>(dist::kPeersAttrName))
       communicators.peers = peers.getInt();
+    if (auto calls = stage->getAttrOfType<IntegerAttr>(dist::kCallsAttrName))
+      communicators.calls = calls.getInt();
     communicators.isForSums = ranks > 1 && !worldIsGroup;
     ofStages.push_back({bytes.getInt(), overhead.of(communicators, bytes.getInt())});
   }

@@ -102,8 +102,14 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
   return success();
 }
 
+static bool isCollective(StringRef function) {
+  return llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute"}, function);
+}
+
 void TimetableBuilder::noteExchanges(exec::FunctionOp body) {
+  int64_t collectives = 0;
   body.walk([&](exec::CallOp call) {
+    collectives += isCollective(call.getFunction());
     if (call.getFunction() == "all_to_all")
       table.groups[*call.getGroup()].exchangesWithAll = true;
     if (call.getFunction() == "permute") {
@@ -112,6 +118,8 @@ void TimetableBuilder::noteExchanges(exec::FunctionOp body) {
       table.groups[*call.getGroup()].permutations.emplace(sources.begin(), sources.end());
     }
   });
+  if (collectives)
+    table.collectivesOf[body.getSymName()] = collectives;
 }
 
 LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {

@@ -142,6 +142,20 @@ static int64_t peersIn(const RankGroup &group, int64_t size) {
   return group.exchangesWithAll ? size - 1 : std::min<int64_t>(size - 1, 2 * group.permutations.size());
 }
 
+static int64_t countCalls(const Timetable &timetable, const llvm::StringMap<int64_t> &collectivesOf) {
+  int64_t calls = 0;
+  for (const TimetableEntry &entry : timetable.entries) {
+    if (auto *compute = entry.getIf<Compute>())
+      calls += collectivesOf.lookup(compute->function);
+    else
+      calls += entry.getIf<AllReduce>() || entry.getIf<ReduceScatter>() || entry.getIf<AllGather>() ||
+               entry.getIf<Send>() || entry.getIf<Receive>();
+  }
+  for (const Timetable &evaluation : timetable.evaluation)
+    calls += countCalls(evaluation, collectivesOf);
+  return calls;
+}
+
 Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> mesh) {
   Communicators communicators;
   std::map<std::pair<std::vector<int64_t>, std::vector<int64_t>>, int64_t> peersOf; // by axes, stages
@@ -168,5 +182,6 @@ Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<in
       from.insert(receive->channel.stage);
   }
   communicators.channels = to.size() + from.size();
+  communicators.calls = countCalls(timetable, timetable.collectivesOf);
   return communicators;
 }

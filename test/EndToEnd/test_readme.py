@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_example(tree):
     example = read_example()
-    assert len(example.splitlines()) == 16
+    assert len(example.splitlines()) == 17
     environ = {name: value for name, value in environment().items() if name != "GALVATRON_BUILD_DIR"}
     command = ["bash", "-euc", example]
     done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, timeout=2 * TIMEOUT_SECONDS)

@@ -54,6 +54,16 @@ def test_one_element_a_unit_in_order(folder, tmp_path):
     assert found[0][2] == "tp=2" and found[1][2] == "dp=2 zero2"
 
 
+def test_units_stay_in_order_where_stages_have_parts(tmp_path):
+    plan, _ = make_program(layers=2)
+    for unit, stage in zip(plan["units"], (0, 1, 0, 1)):
+        unit["stage"] = stage
+    text, _ = page_of(tmp_path, write_folder(tmp_path / "plan", plan))
+    shown = section(text, "strategies")
+    assert attributes(shown, "data-unit") == [unit["path"] for unit in plan["units"]]
+    assert attributes(shown, "data-stage") == ["0", "1", "0", "1"]
+
+
 def test_leaves_add_up_to_each_peak(folder, tmp_path):
     text, data = page_of(tmp_path, folder)
     peaks = data["plan"]["peak_bytes_per_rank"]
@@ -151,7 +161,9 @@ def test_what_lowering_says_of_sums_update_and_collectives_is_shown(tmp_path):
         body["calls"][1]["seconds"] = 1e-5
     table |= {"command": "galvatron-opt --lower 'a b.mlir'", "parameters": 1234567}
     text, data = page_of(tmp_path, write_folder(tmp_path / "plan", plan, table))
-    assert "1,234,567" in section(text, "summary") and "galvatron-opt --lower &#x27;a b.mlir&#x27;" in section(text, "summary")
+    assert "1,234,567" in section(text, "summary") and "galvatron-opt --lower &#x27;a b.mlir&#x27;" in section(
+        text, "summary"
+    )
     assert data["causes"]["predicted"]["update"] == pytest.approx([8e-4, 8e-4])
     rows = {(row["group"], row["kind"]): row for row in data["communication"]}
     within = rows["0,1", "all_reduce within modules"]
@@ -247,8 +259,31 @@ def test_groups_follow_the_order_of_ranks():
     assert strategies.groups_of({"dp": 3, "tp": 4}, 12, [2, 2, 3])["tp"] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
     assert strategies.groups_of({"tp": 2, "strided": True}, 4, [2, 2])["tp"] == [[0, 2], [1, 3]]
     assert strategies.groups_of({"tp": 2}, 6, None) == {}
+    # dp 6 asks for no order of its primes, so both can have theirs.
+    plan = {"units": [{"strategy": {"dp": 6}}, {"strategy": {"dp": 3, "tp": 2}}]}
+    assert strategies.mesh_of(plan, 6) == [3, 2]
+    assert strategies.groups_of({"dp": 6}, 6, [3, 2]) == {"dp": [[0, 1, 2, 3, 4, 5]]}
     plan = {"units": [{"strategy": {"dp": 3, "tp": 2}}, {"strategy": {"dp": 2, "tp": 3}}]}
     assert strategies.mesh_of(plan, 6) is None and strategies.mesh_of(plan | {"mesh": [3, 2]}, 6) == [3, 2]
+
+
+@pytest.mark.parametrize(
+    "strategy, text",
+    [
+        ({"dp": 2, "tp": 1, "zero": 1}, "dp=2 zero1"),
+        ({"tp": 2, "strided": True, "cp": 2, "cp_zigzag": True}, "cp=2 tp=2 zigzag strided"),
+        ({"cp": 4, "cp_zigzag": False, "cp_kind": "ring", "zero": 2}, "cp=4 ring contiguous zero2"),
+        (
+            {"tp": 4, "sequence_parallel": True, "keep_gathered": True, "recompute": True},
+            "tp=4 sp recompute keep-gathered",
+        ),
+        ({"ulysses": 2, "recompute_values": ["a", "b"]}, "dp=2 ulysses=2 recompute-2-values"),
+        ({"dp": 4, "ep": 2, "reduce_every_micro_batch": False}, "dp=4 ep=2 reduceonce"),
+        ({"dp": 4, "something_new": 3}, "dp=4 something-new=3"),
+    ],
+)
+def test_strategies_are_said_as_the_compiler_says_them(strategy, text):
+    assert strategies.describe(strategy, 4) == text
 
 
 def test_a_large_page_stays_small(tmp_path):

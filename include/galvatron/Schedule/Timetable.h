@@ -127,6 +127,8 @@ struct Timetable {
   std::vector<std::string> layerPaths;                   // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // buffers, contiguous in memory
   std::vector<StageLoss> losses;
+  /// Of the bodies that have any: how many collectives one call of them joins.
+  llvm::StringMap<int64_t> collectivesOf;
   int workspaceBuffer = -1; // of the device's products
   /// The type of parameters' copies.
   gvrt_type copyType = GVRT_BF16;
@@ -165,6 +167,8 @@ struct Communicators {
   int64_t channels = 0;
   /// Other ranks of its groups with which it exchanges pieces one to one, summed over groups.
   int64_t peers = 0;
+  /// Collectives that it joins, and transfers, of a step and of an evaluated batch.
+  int64_t calls = 0;
 };
 
 /// `mesh`: the axes of a stage's devices.

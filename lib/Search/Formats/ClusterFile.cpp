@@ -61,6 +61,7 @@ OverheadBytes readOverhead(const Json &value, const OverheadBytes &fallback, std
   overhead.peer = reader.integer("peer", fallback.peer, 0);
   overhead.sums = reader.integer("sums", fallback.sums, 0);
   overhead.mapping = reader.integer("mapping", fallback.mapping, 0);
+  overhead.call = reader.integer("call", fallback.call, 0);
   error = reader.finish();
   return overhead;
 }

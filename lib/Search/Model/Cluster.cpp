@@ -39,18 +39,64 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       ranks of 139 programs on 1, 2 and 4 GPUs, raised until none was under
 ///       (bench/gpu/reserve.py bench/results/gpu_memory.json), and 1 MB. A group
 ///       of four takes what a group of two takes. Taken for the other kinds, too.
+///       What a captured call takes: 272 MB for the 3,545 collectives of a step,
+///       31 MB for 448 transfers (bench/results/gpu.md); with it, the library is
+///       3 MB less than that fit.
 /// Memory of the GPUs is what CUDA says there is: 150.1 GB on h200 and 85.0 on
 ///       h100 (measured), on a100 with 80 GB as on h100.
 /// Peaks: data sheets of the SXM modules, bf16 and fp16 without sparsity, fp32 without TF32. A core's is not known.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
-constexpr OverheadBytes kCuda = {646'000'000, 334'000'000, 511'000'000, 141'000'000, 472'000'000, 26'000'000, 250'000};
+constexpr OverheadBytes kCuda = {.context = 646'000'000,
+                                 .library = 331'000'000,
+                                 .group = 511'000'000,
+                                 .channel = 141'000'000,
+                                 .peer = 472'000'000,
+                                 .sums = 26'000'000,
+                                 .mapping = 250'000,
+                                 .call = 77'000};
 
 const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
-    {"a100", 2.2e14, 3.7e11, 1.7e12, 3e-6, kCuda, 85000000000ll, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13, 3.12e14, 1.95e13},
-    {"h100", 6.85e14, 1e12, 3.0e12, 2e-6, kCuda, 85000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13, 9.89e14, 6.7e13},
-    {"h200", 6.85e14, 1e12, 4.28e12, 2e-6, kCuda, 150000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13, 9.89e14, 6.7e13},
+    {"a100",
+     2.2e14,
+     3.7e11,
+     1.7e12,
+     3e-6,
+     kCuda,
+     85000000000ll,
+     {2.4e11, 1e-5},
+     {2.2e10, 2e-5},
+     true,
+     1.13,
+     3.12e14,
+     1.95e13},
+    {"h100",
+     6.85e14,
+     1e12,
+     3.0e12,
+     2e-6,
+     kCuda,
+     85000000000ll,
+     {2.6e11, 1e-5},
+     {4.5e10, 2e-5},
+     true,
+     1.13,
+     9.89e14,
+     6.7e13},
+    {"h200",
+     6.85e14,
+     1e12,
+     4.28e12,
+     2e-6,
+     kCuda,
+     150000000000ll,
+     {2.6e11, 1e-5},
+     {4.5e10, 2e-5},
+     true,
+     1.13,
+     9.89e14,
+     6.7e13},
 };
 
 /// Memory of this machine divided by `ranks`, for the device "cpu": three
@@ -110,7 +156,7 @@ std::int64_t OverheadBytes::of(const RankCommunicators &communicators, std::int6
   bool isAlone = communicators.groups.empty() && !communicators.channels && !communicators.isForSums;
   if (isAlone)
     return context;
-  return context + library + ofGroups(communicators) + communicators.channels * channel +
+  return context + library + ofGroups(communicators) + communicators.channels * channel + communicators.calls * call +
          (communicators.isForSums ? sums : 0) + std::int64_t(std::ceil(double(arenaBytes) / kGiB * double(mapping)));
 }
 

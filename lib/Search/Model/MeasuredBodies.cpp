@@ -60,6 +60,18 @@ double MeasuredBodies::messageSeconds(const BodyQuery &query, double scale) cons
   return seconds;
 }
 
+/// Of fewer samples than any along the first line, but no less than their share of the fewest.
+static double secondsOf(const MeasuredCurve &curve, double samples) {
+  auto [least, first] = curve.all().front();
+  if (samples >= least)
+    return curve.seconds(samples);
+  double share = first * samples / least;
+  if (curve.all().size() == 1)
+    return share;
+  auto [next, second] = curve.all()[1];
+  return std::clamp(first - (second - first) / (next - least) * (least - samples), share, first);
+}
+
 /// Compute of the query's samples with the length that `points` have.
 MeasuredBodies::AtLength MeasuredBodies::priceAt(const Points &points, double seq, const BodyQuery &query) const {
   MeasuredCurve curve;
@@ -72,7 +84,7 @@ MeasuredBodies::AtLength MeasuredBodies::priceAt(const Points &points, double se
   if (curve.isEmpty())
     return {};
   curve.finish();
-  return {curve.seconds(query.samples), curve.covers(query.samples)};
+  return {secondsOf(curve, query.samples), curve.covers(query.samples)};
 }
 
 std::shared_ptr<const MeasuredBodies> MeasuredBodies::madeFree(std::set<std::string> &estimated) const {

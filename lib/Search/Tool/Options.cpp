@@ -294,7 +294,8 @@ void OptionParser::conflicts() {
   if (!o.profileFile.empty() && !o.device.empty())
     return fail("--profile and --device conflict: a profile says what its devices are; drop --device");
   if (!o.profileFile.empty() && o.modelFile.empty())
-    return fail("--profile needs --model config.json: this version's profiles hold no layers of models");
+    return fail("--profile needs --model config.json: a profile does not say how large the values between its layers are; "
+                "galvatron-opt --profile takes its bodies");
   if (fromProfiles && (!o.clusterFile.empty() || o.ranks || !o.device.empty()))
     return fail("--cluster, --ranks and --device conflict with --config: its hardware_info and "
                 "hardware folder say what the cluster is; use --num-nodes, --num-gpus-per-node");

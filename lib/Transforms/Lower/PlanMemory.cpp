@@ -42,6 +42,8 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
       stage->setAttr(dist::kChannelsAttrName, builder.getI64IntegerAttr(communicators.channels));
     if (communicators.peers)
       stage->setAttr(dist::kPeersAttrName, builder.getI64IntegerAttr(communicators.peers));
+    if (communicators.calls)
+      stage->setAttr(dist::kCallsAttrName, builder.getI64IntegerAttr(communicators.calls));
   }
 
   std::shared_ptr<std::vector<Timetable>> timetables = std::make_shared<std::vector<Timetable>>();

@@ -42,6 +42,16 @@ def spell(ranks: list[int]) -> str:
     return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
 
 
+def words_within(leaf: dict, x: float, y: float, width: float, height: float) -> list[str]:
+    """As much of a leaf's name as its box takes, and its size below."""
+    long = f"{leaf['unit']} {leaf['kind'].replace('_', ' ')}".strip()
+    for words in (leaf["name"], long, leaf["unit"] or leaf["kind"]):
+        if height > 16 and width > 6.6 * len(words) + 8:
+            below = [label(x + 4, y + 27, size(leaf["bytes"]), "within")] if height > 32 else []
+            return [label(x + 4, y + 12, words, "within"), *below]
+    return []
+
+
 def draw_map(record: dict) -> str:
     leaves = record["leaves"]
     boxes = arena.treemap([leaf["bytes"] for leaf in leaves], WIDTH, MAP_HEIGHT)
@@ -56,9 +66,7 @@ def draw_map(record: dict) -> str:
                 data_bytes=leaf["bytes"],
             )
         )  # fmt: skip
-        words = leaf["name"] if width > 6.6 * len(leaf["name"]) + 8 else leaf["unit"] or leaf["kind"]
-        if height > 16 and width > 6.6 * len(words) + 8:
-            parts.append(label(x + 4, y + 12, words, "within"))
+        parts += words_within(leaf, x, y, width, height)
     told = f"memory of {spell(record['ranks'])} at entry {record['fullest_entry']}: {size(record['peak_bytes'])}"
     ranks = ",".join(map(str, record["ranks"]))
     return drawing(told, WIDTH, MAP_HEIGHT, "".join(parts), data_ranks=ranks)

@@ -85,24 +85,22 @@ def tell_unit(unit: dict) -> str:
 
 def strip(units: list[dict], drawing: str, differs: set[str] | None = None, chosen: bool = False) -> str:
     """The modules in order, of each stage together; colour and letter say the strategy. `chosen`: the first one is."""
-    content = ""
-    stages = sorted({unit["stage"] for unit in units})
-    first = True
-    for stage in stages:
-        buttons = ""
-        for unit in units:
-            if unit["stage"] != stage:
-                continue
-            name = unit["path"].rpartition(".")[2]
-            more = {} if differs is None else {"data_differs": "true" if unit["path"] in differs else "false"}
-            buttons += tag(
-                "button", f"{mark_of(unit['number'])} {text(name)}", type="button",
-                class_=f"unit s-{unit['number'] % strategies.COLOURS}", data_unit=unit["path"], data_stage=unit["stage"],
-                data_strategy=unit["strategy"], data_tip=tell_unit(unit), tabindex=0 if first else -1,
-                aria_pressed=("true" if first else "false") if chosen else None, **more,
-            )  # fmt: skip
-            first = False
-        content += f'<div class="stage"><span>stage {stage}</span>{buttons}</div>'
+    content, buttons, first = "", "", True
+    for unit, after in zip(units, [*units[1:], None]):
+        name = unit["path"].rpartition(".")[2]
+        more = {} if differs is None else {"data_differs": "true" if unit["path"] in differs else "false"}
+        buttons += tag(
+            "button", f"{mark_of(unit['number'])} {text(name)}", type="button",
+            class_=f"unit s-{unit['number'] % strategies.COLOURS}", data_unit=unit["path"], data_stage=unit["stage"],
+            data_strategy=unit["strategy"], data_tip=tell_unit(unit), tabindex=0 if first else -1,
+            aria_pressed=("true" if first else "false") if chosen else None, **more,
+        )  # fmt: skip
+        first = False
+        if (
+            after is None or after["stage"] != unit["stage"]
+        ):  # a part of a stage: with interleaved schedules one of several
+            content += f'<div class="stage"><span>stage {unit["stage"]}</span>{buttons}</div>'
+            buttons = ""
     return f'<div class="strip" role="group" aria-label="{text(drawing)}" data-drawing="">{content}</div>'
 
 

@@ -5,34 +5,42 @@ The order of ranks is that of docs/plans.md, "The order of ranks", over a mesh o
 
 from __future__ import annotations
 
+from galvatron.report_page.timetables import is_whole
+
 ORDER = ("dp", "cp", "ulysses", "tp")  # slowest first
 STRIDED = ("tp", "dp", "cp", "ulysses")
-WORDS = {"sequence_parallel": "sp", "keep_gathered": "keep-gathered"}
+# What the rows of dialects/Plan/Strategy.def that are no degrees are called, in their order.
+WORDS = {
+    "sequence_parallel": {True: "sp"},
+    "cp_kind": {"gathered": "gathered", "ring": "ring"},
+    "cp_zigzag": {False: "contiguous", True: "zigzag"},
+    "zero": {1: "zero1", 2: "zero2", 3: "zero3"},
+    "reduce_every_micro_batch": {False: "reduceonce", True: "reduceeach"},
+    "recompute": {True: "recompute"},
+    "keep_gathered": {True: "keep-gathered"},
+    "strided": {True: "strided"},
+    "pad": {True: "pad"},
+}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLOURS = 10  # classes s-0 … s-9 of page.css
 
 
 def describe(strategy: dict, devices: int) -> str:
-    """As galvatron-opt says it: `dp=2 tp=4 sp zero3`."""
-    words = []
+    """As galvatron-opt says it: `dp=2 tp=4 sp zero3`. A key that is not known here is said as it stands."""
     degrees = degrees_of(strategy, devices)
-    words += [f"{key}={degrees[key]}" for key in ("dp", "cp", "tp", "ulysses") if degrees[key] > 1]
+    words = [f"{key}={degrees[key]}" for key in ORDER if degrees[key] > 1]
+    if is_whole(strategy.get("ep"), 2):
+        words.append(f"ep={strategy['ep']}")
+    for key, texts in WORDS.items():
+        value = strategy.get(key)
+        if isinstance(value, (bool, int, str)) and value in texts:
+            words.append(texts[value])
+    if values := strategy.get("recompute_values"):
+        words.append(f"recompute-{len(values) if isinstance(values, list) else '?'}-values")
     for key, value in strategy.items():
-        if key in ORDER or value in (False, None, 0, "") or key == "ep" and value == 1:
-            continue
-        if key == "cp_zigzag":
-            words.append("zigzag")
-        elif key == "zero":
-            words.append(f"zero{value}")
-        elif key == "ep":
-            words.append(f"ep={value}")
-        elif value is True:
-            words.append(WORDS.get(key, key.replace("_", "-")))
-        elif isinstance(value, list):
-            words.append(f"recompute-{len(value)}-values")
-        else:
-            words.append(str(value))
-    return " ".join(words) or "one rank"
+        if key not in WORDS and key not in (*ORDER, "ep", "recompute_values") and value not in (None, False, 0, ""):
+            words.append(key.replace("_", "-") if value is True else f"{key.replace('_', '-')}={value}")
+    return " ".join(words) or "one device"
 
 
 def degrees_of(strategy: dict, devices: int) -> dict[str, int]:
@@ -54,34 +62,52 @@ def prime_factors(number: int) -> list[int]:
     return factors
 
 
-def mesh_of(plan: dict, devices: int) -> list[int] | None:
-    """Sizes of the mesh's axes, slowest first; None where the plan leaves it to the compiler and units differ."""
-    if isinstance(plan.get("mesh"), list):
-        return plan["mesh"]
-    meshes = []
-    for unit in plan["units"]:
-        strategy = unit.get("strategy", {})
-        degrees = degrees_of(strategy, devices)
-        meshes.append(
-            [f for key in (STRIDED if strategy.get("strided") else ORDER) for f in prime_factors(degrees[key])]
-        )
-    return meshes[0] if meshes and all(mesh == meshes[0] for mesh in meshes) else None
+def rank_order(strategy: dict) -> tuple[str, ...]:
+    return STRIDED if strategy.get("strided") else ORDER
 
 
-def groups_of(strategy: dict, devices: int, mesh: list[int] | None) -> dict[str, list[list[int]]]:
-    """Of each degree above 1 its groups, by number of the rank within the stage; empty where they are not known."""
+def deal_axes(strategy: dict, devices: int, mesh: list[int]) -> dict[str, list[int]] | None:
+    """The axes of a mesh that each degree takes: of each of its primes the slowest that is free. None: it has not enough."""
     degrees = degrees_of(strategy, devices)
-    free = [] if mesh is None else list(range(len(mesh)))
+    free = list(range(len(mesh)))
     axes: dict[str, list[int]] = {}
-    for key in STRIDED if strategy.get("strided") else ORDER:
+    for key in rank_order(strategy):
         axes[key] = []
         for factor in prime_factors(degrees[key]):
             axis = next((a for a in free if mesh[a] == factor), None)
             if axis is None:
-                return {}
+                return None
             free.remove(axis)
             axes[key].append(axis)
-    if free:
+    return None if free else axes
+
+
+def mesh_of(plan: dict, devices: int) -> list[int] | None:
+    """Sizes of the mesh's axes, slowest first; None where the compiler chooses, as not every unit can have its own order."""
+    if isinstance(plan.get("mesh"), list):
+        return plan["mesh"] if all(is_whole(size, 2) for size in plan["mesh"]) else None
+    strategies = [unit.get("strategy", {}) for unit in plan["units"]]
+    meshes = []
+    for strategy in strategies:
+        degrees = degrees_of(strategy, devices)
+        mesh = [factor for key in rank_order(strategy) for factor in prime_factors(degrees[key])]
+        if mesh not in meshes:
+            meshes.append(mesh)
+
+    def keeps_order(strategy: dict, mesh: list[int]) -> bool:
+        axes = deal_axes(strategy, devices, mesh)
+        if axes is None:
+            return False
+        dealt = [sorted(axes[key]) for key in rank_order(strategy)]
+        return sum(dealt, []) == list(range(len(mesh)))
+
+    return next((mesh for mesh in meshes if all(keeps_order(strategy, mesh) for strategy in strategies)), None)
+
+
+def groups_of(strategy: dict, devices: int, mesh: list[int] | None) -> dict[str, list[list[int]]]:
+    """Of each degree above 1 its groups, by number of the rank within the stage; empty where they are not known."""
+    axes = None if mesh is None else deal_axes(strategy, devices, mesh)
+    if axes is None:
         return {}
 
     def coordinates(rank: int) -> list[int]:

@@ -92,13 +92,17 @@ def check_uses(entry: dict, where: str, stage: int, table: dict, bodies: dict) -
     if entry["kind"] == "wait":
         key, count = "waits_for", len(own["entries"])
     if key and not (is_whole(entry.get(key), 0) and entry[key] < count):
-        raise ValueError(f"{where} key {key!r} expects the number of one of {count}, but got {json.dumps(entry.get(key))[:40]}")
+        raise ValueError(
+            f"{where} key {key!r} expects the number of one of {count}, but got {json.dumps(entry.get(key))[:40]}"
+        )
     body = entry.get("body", "")
     if not isinstance(body, str) or body and body not in bodies:
         raise ValueError(f"{where} key 'body' expects the name of a body, but got {json.dumps(body)[:40]}")
     for group in bodies.get(body, []):
         if group >= len(own["groups"]):
-            raise ValueError(f"{where} key 'body': {body} communicates over group {group}, which its stage does not have")
+            raise ValueError(
+                f"{where} key 'body': {body} communicates over group {group}, which its stage does not have"
+            )
 
 
 def read_bodies(table: dict, path: str) -> dict[str, list[int]]:
@@ -106,12 +110,22 @@ def read_bodies(table: dict, path: str) -> dict[str, list[int]]:
     bodies = {}
     for index, body in enumerate(table["bodies"]):
         where = f"{path}: body {index}"
-        if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not isinstance(body.get("calls"), list):
+        if (
+            not isinstance(body, dict)
+            or not isinstance(body.get("name"), str)
+            or not isinstance(body.get("calls"), list)
+        ):
             raise ValueError(f"{where} expects a name and calls; lower the plan again")
         for number, call in enumerate(body["calls"]):
             good = isinstance(call, dict) and is_number(call.get("bytes", 0)) and is_number(call.get("seconds", 0))
-            if not good or call.get("collective") and not (isinstance(call["collective"], str) and is_whole(call.get("group"), 0)):
-                raise ValueError(f"{where} call {number} expects bytes and seconds, and of a collective its group; lower the plan again")
+            if (
+                not good
+                or call.get("collective")
+                and not (isinstance(call["collective"], str) and is_whole(call.get("group"), 0))
+            ):
+                raise ValueError(
+                    f"{where} call {number} expects bytes and seconds, and of a collective its group; lower the plan again"
+                )
         bodies[body["name"]] = [call["group"] for call in body["calls"] if call.get("collective")]
     return bodies
 

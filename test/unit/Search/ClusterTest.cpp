@@ -16,13 +16,13 @@ std::string cluster(const std::string &overhead) {
 TEST(Cluster, one_number_is_for_every_rank) {
   auto read = parseCluster(cluster("1000"));
   ASSERT_TRUE(read) << read.error().message;
-  EXPECT_EQ(read->device.overhead.of({{2, 4}, 2, 0, true}, 1 << 30), 1000);
+  EXPECT_EQ(read->device.overhead.of({.groups = {2, 4}, .channels = 2, .isForSums = true}, 1 << 30), 1000);
   EXPECT_EQ(read->device.overheadBytes, 1000);
 }
 
 TEST(Cluster, parts_add_up_by_communicators) {
   auto read = parseCluster(cluster(
-      R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "peer": 7, "sums": 1, "mapping": 100})"));
+      R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "peer": 7, "sums": 1, "mapping": 100, "call": 3})"));
   ASSERT_TRUE(read) << read.error().message;
   const OverheadBytes &overhead = read->device.overhead;
   EXPECT_EQ(overhead.of({}, 4ll << 30), 1000000);
@@ -30,6 +30,7 @@ TEST(Cluster, parts_add_up_by_communicators) {
   EXPECT_EQ(overhead.of({.groups = {4, 2}, .isForSums = true}, 0), 1102001);
   EXPECT_EQ(overhead.of({.groups = {}, .channels = 2, .isForSums = true}, 0), 1100021);
   EXPECT_EQ(overhead.of({.groups = {4}, .peers = 3}, 0), 1101021);
+  EXPECT_EQ(overhead.of({.groups = {4}, .calls = 5}, 0), 1101015);
   EXPECT_EQ(overhead.of({.groups = {2}}, 3ll << 29), 1101000 + 150); // one and a half GiB
   EXPECT_EQ(read->device.overheadBytes, 1100000);                    // under any plan for four ranks
 }
@@ -40,7 +41,7 @@ TEST(Cluster, missing_parts_are_those_of_the_kind) {
   EXPECT_EQ(read->device.overhead.context, 5);
   EXPECT_EQ(read->device.overhead.library, findDeviceKind("h200")->overhead.library);
   EXPECT_GT(findDeviceKind("h200")->overhead.group, 0);
-  EXPECT_EQ(findDeviceKind("cpu")->overhead.of({{2}, 1, 1, true}, 1), 0);
+  EXPECT_EQ(findDeviceKind("cpu")->overhead.of({.groups = {2}, .channels = 1, .peers = 1, .calls = 1, .isForSums = true}, 1), 0);
 }
 
 TEST(Cluster, peaks_are_the_kinds_or_the_files) {

@@ -74,6 +74,18 @@ TEST(MeasuredBodies, samples_between_are_along_the_line_and_beyond_are_extrapola
   EXPECT_EQ(between.source, PriceSource::Measured);
   EXPECT_NEAR(beyond.seconds, 0.080, 1e-12);
   EXPECT_EQ(beyond.source, PriceSource::Extrapolated);
+  BodyPrice fewer = cluster.device.tables->bodies()->price(query(1, 100));
+  EXPECT_NEAR(fewer.seconds, 0.010, 1e-12);
+  EXPECT_EQ(fewer.source, PriceSource::Extrapolated);
+}
+
+/// 10 ms of 2 samples and 12 of 4: a call's cost counts, and none is less than half of 2 samples'.
+TEST(MeasuredBodies, fewer_samples_than_measured_take_less_but_not_less_than_their_share) {
+  MachineProfile profile = example();
+  profile.bodies = {body("abc", tensor(1), 2, 100, 0.010), body("abc", tensor(1), 4, 100, 0.012)};
+  EXPECT_NEAR(priced(profile).device.tables->bodies()->price(query(1, 100)).seconds, 0.009, 1e-12);
+  profile.bodies[1].forwardSeconds = 0.040;
+  EXPECT_NEAR(priced(profile).device.tables->bodies()->price(query(1, 100)).seconds, 0.005, 1e-12);
 }
 
 TEST(MeasuredBodies, lengths_go_by_what_the_kernels_grow_with) {

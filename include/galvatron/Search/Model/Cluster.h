@@ -45,6 +45,8 @@ struct RankCommunicators {
   std::int64_t channels = 0;
   /// Other ranks with which it exchanges pieces one to one, summed over groups.
   std::int64_t peers = 0;
+  /// Collectives that it joins, and transfers, each as often as a step has it.
+  std::int64_t calls = 0;
   /// Of all ranks, for a few sums a step only.
   bool isForSums = false;
 };
@@ -63,6 +65,8 @@ struct OverheadBytes {
   std::int64_t sums = 0;
   /// For each GiB of the arena, where there is more than one rank: others map it.
   std::int64_t mapping = 0;
+  /// For each collective or transfer of a step, which is captured with all of them.
+  std::int64_t call = 0;
 
   /// What any rank takes, whatever the plan.
   std::int64_t least(std::int64_t ranks) const { return context + (ranks > 1 ? library : 0); }
