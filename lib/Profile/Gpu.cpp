@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kIdleBytes = 1ll << 30;
 constexpr int kIdlePercent = 10;
 
-// Structures and numbers of nvml.h.
+// Structures and numbers as NVIDIA's header of the library has them.
 struct Memory {
   unsigned long long total, free, used;
 };
