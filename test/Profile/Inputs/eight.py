@@ -26,6 +26,11 @@ def entry(kind, ranks, stride, groups, size, seconds):
     return {"kind": kind, "ranks": ranks, "stride": stride, "groups": groups, "bytes": size} | figures
 
 
+def device(rank):
+    shares = {"gemm_share": 1, "copy_share": 1}
+    return {"rank": rank, "host": "a", "device": rank, "clock_mhz": 1980, "power_watts": 700, "celsius": 40} | shares
+
+
 def body(layer_type, samples, seq):
     forward = samples * (seq * 1e-6 + seq * seq * 1e-10) * {"embedding": 0.01, "decoder": 1, "head": 0.5}[layer_type]
     seconds = {"forward": forward, "backward": 2 * forward, "weight": 0, "recompute": forward, "update": 1e-4}
@@ -63,7 +68,7 @@ def main():
         "precision": "bf16",
         "fingerprint": {"target": "cuda"},
         "cluster": {"nodes": 1, "devices_per_node": 8, "device": "h200", "links": {"intra": link, "inter": link}},
-        "devices": [],
+        "devices": [device(rank) for rank in range(8)],
         "stragglers": [],
         "collectives": list(collectives()),
         "kernels": [],
