@@ -13,7 +13,7 @@ using namespace galvatron;
 static constexpr int kMaxProbes = 48;
 
 search::Result<FoundPlan> BudgetSearch::searchFor(int64_t memory) {
-  OneBudgetSearch search(problem, options, lowered, memory);
+  OneBudgetSearch search(onePart, options, lowered, memory);
   search::Result<FoundPlan> found = search.run();
   answer.candidates += search.getNumCandidates();
   answer.candidatesOpened += search.getNumOpened();
@@ -100,7 +100,7 @@ static const search::PlannedLayer *findLargestLayer(const search::Plan &plan, in
 search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t bytes) {
   if (std::optional<search::Error> error = addReasons(smallest))
     return *error;
-  std::optional<search::Cluster> larger = findEnoughRanks(problem, options, lowered);
+  std::optional<search::Cluster> larger = findEnoughRanks(onePart, options, lowered);
   int stage = getFullestStage(smallest);
   llvm::raw_string_ostream text(answer.message);
   text << "no strategy fits " << search::formatBytes(double(budget)) << " per device; the smallest plan needs " << bytes
@@ -126,8 +126,12 @@ search::Result<BudgetAnswer> BudgetSearch::run() {
   search::Result<FoundPlan> found = searchFor(budget);
   if (!found)
     return found.error();
-  if (found->fits(budget))
-    return accept(std::move(*found->plan));
+  if (found->fits(budget)) {
+    search::Result<std::optional<search::Plan>> faster = findFasterParts(problem, options, lowered, *found->plan);
+    if (!faster)
+      return faster.error();
+    return accept(*faster ? std::move(**faster) : std::move(*found->plan));
+  }
   if (!found->plan)
     return giveUp(std::move(*found));
   search::Result<FoundPlan> smallest = findSmallest();

@@ -2,12 +2,14 @@
 //
 // Asked: a problem (layers, costs that estimate, cluster and its memory) and a function that lowers a plan. Answered:
 // the fastest plan found whose ranks all take at most the memory of a device, with the plans that were lowered to know;
-// or, where none fits, why, and the least budget that is enough. Knows nothing of programs: MLIR stays with the caller.
+// or, where none fits with one part a stage, why, and the least budget that is enough. Knows nothing of programs: MLIR
+// stays with the caller.
 #ifndef GALVATRON_DRIVER_BUDGETSEARCH_H
 #define GALVATRON_DRIVER_BUDGETSEARCH_H
 
 #include "NearPlans.h"
 #include "OneBudgetSearch.h"
+#include "PartsSearch.h"
 
 namespace galvatron {
 
@@ -34,8 +36,8 @@ public:
   /// Both outlive the search.
   BudgetSearch(const search::Problem &problem, LowerFunction lower, const search::SolveOptions &options = {},
                NearPlansOptions near = {})
-      : problem(problem), options(options), near(std::move(near)), lowered(std::move(lower)),
-        budget(problem.cluster.memoryBytesPerDevice) {
+      : problem(problem), onePart(withOnePartAStage(problem)), options(options), near(std::move(near)),
+        lowered(std::move(lower)), budget(problem.cluster.memoryBytesPerDevice) {
     this->options.settings = &settings;
   }
 
@@ -52,6 +54,7 @@ private:
   std::optional<search::Error> addReasons(search::Plan &plan) const;
 
   const search::Problem &problem;
+  search::Problem onePart; ///< what is searched first
   search::PricedSettings settings;
   search::SolveOptions options;
   NearPlansOptions near;

@@ -220,6 +220,7 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
     }
     return solution;
   };
+  std::optional<search::NcclSettings> nccl; // of the file, as annotations do not hold it
   if (!options.search) {
     // With the file's name in what is wrong with it.
     FailureOr<ModelLayers> model = collectLayers(module);
@@ -230,10 +231,14 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
       return failure();
     if (search::Result<bool> fits = checkPlannedLayers(*model, *plan); !fits)
       return reportError(options.plan + ": " + fits.error().message);
+    nccl = plan->nccl;
   }
   if (failed(phases.run(module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); })))
     return failure();
-  if (!options.search)
-    return readJobPlan(module, options);
-  return searched;
+  if (options.search)
+    return searched;
+  FailureOr<JobPlan> read = readJobPlan(module, options);
+  if (succeeded(read))
+    read->plan.nccl = nccl;
+  return read;
 }

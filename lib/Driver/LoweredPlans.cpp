@@ -11,6 +11,9 @@ using namespace galvatron;
 std::string galvatron::describeStage(const search::Plan &plan, int stage) {
   std::string text = std::to_string(stage) + " of " + std::to_string(plan.pipeline) + ", " +
                      std::to_string(plan.microBatches) + " " + std::string(search::scheduleName(plan.schedule));
+  if (plan.virtualStages > 1)
+    text += " of " + std::to_string(plan.virtualStages) + " parts";
+  std::vector<int> parts = plan.partOfLayers();
   for (int64_t axis : plan.rankMesh())
     text += " " + std::to_string(axis);
   for (auto [index, layer] : llvm::enumerate(plan.layers)) {
@@ -20,6 +23,8 @@ std::string galvatron::describeStage(const search::Plan &plan, int stage) {
     if (!isHere && !isNext)
       continue;
     text += "; " + std::to_string(index) + (isHere ? " " : " beside ") + search::describe(layer.strategy, layer.dp);
+    if (plan.virtualStages > 1)
+      text += " in part " + std::to_string(parts[index]);
     for (const std::string &name : layer.recomputeValues)
       text += " " + name;
   }

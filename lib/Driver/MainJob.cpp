@@ -119,6 +119,15 @@ static void noteFlops(JobPlan &job, const ModelFlops &flops) {
   llvm::for_each(job.listed, note);
 }
 
+/// Notes in its plans how the cluster's ranks run NCCL.
+static LogicalResult noteNccl(JobPlan &job) {
+  std::optional<search::Error> error = search::recordNccl(job.cluster, job.plan);
+  for (search::Plan &plan : job.listed)
+    if (!error)
+      error = search::recordNccl(job.cluster, plan);
+  return error ? reportError(error->message) : success();
+}
+
 LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {
   Phase start = detectPhase(module);
   if (std::string wrong = findWrongOption(options, start); !wrong.empty())
@@ -141,6 +150,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   if (failed(job))
     return failure();
   noteFlops(*job, flops);
+  if (failed(noteNccl(*job)))
+    return failure();
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();

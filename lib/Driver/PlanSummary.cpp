@@ -73,8 +73,9 @@ static std::string count(int64_t n, llvm::StringRef noun) {
 }
 
 static std::string describeShape(const Plan &plan) {
+  std::string parts = plan.virtualStages > 1 ? " with " + count(plan.virtualStages, "part") + " a stage" : "";
   return count(plan.pipeline, "stage") + " x " + count(plan.ranksPerStage(), "rank") + ", " +
-         std::string(search::scheduleName(plan.schedule)) + ", " + count(plan.microBatches, "micro-batch");
+         std::string(search::scheduleName(plan.schedule)) + parts + ", " + count(plan.microBatches, "micro-batch");
 }
 
 std::string galvatron::describePlan(const Plan &plan) {

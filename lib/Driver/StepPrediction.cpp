@@ -18,7 +18,7 @@ using namespace galvatron;
 
 FailureOr<StepPrediction> galvatron::predictStep(ModuleOp lowered, ArrayRef<Timetable> timetables, const JobPlan &job,
                                                  const MainJobOptions &options) {
-  search::Result<search::Cluster> cluster = search::parseCluster(search::writeCluster(job.cluster));
+  search::Result<search::Cluster> cluster = search::parseCluster(search::writeCluster(job.cluster), "", /*isMeasured=*/true);
   if (!cluster)
     return reportError(cluster.error().message);
   if (job.cluster.device.tables) // what a profile says is no part of the file

@@ -105,15 +105,29 @@ def write_whole(path: str, text: str) -> None:
         raise
 
 
+def check_output(path: str) -> None:
+    """Whether a file can be there, before anything is read."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise ValueError(f"cannot write {path}: it is a folder; name a file in it")
+    if not os.path.isdir(folder):
+        raise ValueError(f"cannot write {path}: there is no folder {folder}; make it first, or name another")
+
+
 def compare_traces(options: argparse.Namespace) -> int:
     try:
+        for path in filter(None, (options.output, options.json)):
+            check_output(path)
         predicted, measured = (timelines.read_trace(path) for path in options.compare)
         result = timelines.compare(predicted, measured)
         if options.json:
             write_whole(options.json, json.dumps(result, indent=1) + "\n")
         if options.output:
             write_whole(options.output, timelines_page.write_page(predicted, measured, result, options.top))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        print(f"galvatron.report: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except ValueError as error:
         print(f"galvatron.report: error: {error}", file=sys.stderr)
         return 1
     print("\n".join(timelines.describe(result, options.top)))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 COMPUTES = ("compute", "redistribute", "update")
 COMMUNICATES = ("collective", "send", "receive")
+# Microseconds: eleven days of an event, and as many centuries as a clock may have gone; more is damage.
+MOST_MICROSECONDS, MOST_TIME = 1e12, 1e18
 OUTSIDE = "outside of entries"  # reading data, until all ranks are through, what the host does between
 
 
@@ -53,9 +55,11 @@ class Trace:
         return 1 + max(span.stage for spans in self.steps.values() for span in spans)
 
 
-def number(value, where: str, least: float = 0) -> float:
+def number(value, where: str, least: float = 0, most: float = MOST_TIME) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
         raise ValueError(f"{where} expects a number of at least {least:g}, but got {json.dumps(value)[:40]}")
+    if value > most:
+        raise ValueError(f"{where} expects a number of at most {most:g}, but got {json.dumps(value)[:40]}")
     return value
 
 
@@ -79,8 +83,8 @@ def read_span(event: dict, where: str) -> Span:
         thread=whole(event.get("tid"), f"{where} tid", 0),
         name=event["name"],
         category=event["cat"],
-        start=number(event.get("ts"), f"{where} ts", -math.inf) / 1e6,
-        seconds=number(event.get("dur"), f"{where} dur") / 1e6,
+        start=number(event.get("ts"), f"{where} ts", -MOST_TIME) / 1e6,
+        seconds=number(event.get("dur"), f"{where} dur", most=MOST_MICROSECONDS) / 1e6,
         entry=whole(arguments.get("entry"), f"{where} entry", -1),
         stage=whole(arguments.get("stage"), f"{where} stage", 0),
         unit=arguments["unit"],
@@ -109,7 +113,7 @@ def read_trace(path: str) -> Trace:
         path,
         head["kind"],
         head["plan"],
-        number(head.get("step_seconds"), f"{path}: key 'step_seconds'", 1e-12),
+        number(head.get("step_seconds"), f"{path}: key 'step_seconds'", 1e-12, MOST_MICROSECONDS / 1e6),
         number(head.get("clock_error_us"), f"{path}: key 'clock_error_us'"),
         types,
         {},
@@ -202,6 +206,35 @@ def find_causes(trace: Trace, layer_types: dict[str, str]) -> Causes:
     return Causes(dict(seconds), dict(compute), longest)
 
 
+def check_complete(trace: Trace, names: dict[tuple[int, int], str]) -> None:
+    """Every rank has each entry of its stage once in each step, and at most one span of each name that is none."""
+    of_stage: dict[int, set[int]] = defaultdict(set)
+    for stage, entry in names:
+        of_stage[stage].add(entry)
+    seen: dict[tuple[int, int], list[Span]] = defaultdict(list)
+    for step, spans in trace.steps.items():
+        for span in spans:
+            seen[step, span.rank].append(span)
+    ranks = {rank for _, rank in seen}
+    for step in sorted(trace.steps):
+        for rank in sorted(ranks):
+            own = seen.get((step, rank))
+            where = f"{trace.path}: rank {rank}, step {step}"
+            if not own:
+                raise ValueError(f"{where} has no entries, but other steps have some; trace it again")
+            if len({span.stage for span in own}) > 1:
+                raise ValueError(f"{where} has entries of several stages; trace it again")
+            found = Counter((span.entry, span.name if span.entry < 0 else "") for span in own)
+            for (entry, name), times in found.items():
+                if times > 1:
+                    what = repr(name) if entry < 0 else f"entry {entry}"
+                    raise ValueError(f"{where} has {what} {times} times; trace it again")
+            missing = sorted(of_stage[own[0].stage] - {entry for entry, _ in found})
+            if missing:
+                name = names[own[0].stage, missing[0]]
+                raise ValueError(f"{where} lacks entry {missing[0]}, {name!r}; trace it again")
+
+
 def check_pair(predicted: Trace, measured: Trace) -> None:
     for trace, kind in ((predicted, "predicted"), (measured, "measured")):
         if trace.kind != kind:
@@ -219,6 +252,8 @@ def check_pair(predicted: Trace, measured: Trace) -> None:
         return {(s.stage, s.entry): s.name for spans in trace.steps.values() for s in spans if s.entry >= 0}
 
     one, other = names(predicted), names(measured)
+    check_complete(predicted, one)
+    check_complete(measured, other)
     for key in sorted(one.keys() | other.keys()):
         if one.get(key) != other.get(key):
             raise ValueError(

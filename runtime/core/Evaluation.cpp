@@ -69,8 +69,11 @@ void Evaluation::warnOfRounds(const Samples &samples, std::vector<std::string> &
     return;
   warnings.push_back("--eval-batches " + std::to_string(numBatches) + " takes " + std::to_string(wanted) +
                      " samples, but the data to evaluate have " + std::to_string(there) +
-                     ", so some count more than once; give at most " + std::to_string(there / manifest.globalBatch) +
-                     ", or 0, which takes each once");
+                     ", so some count more than once; " +
+                     (there < manifest.globalBatch
+                          ? "give more data to evaluate, or compile for a smaller --global-batch"
+                          : "give at most " + std::to_string(there / manifest.globalBatch) +
+                                ", or 0, which takes each once"));
 }
 
 void Evaluation::warnOfNone(int64_t first, int64_t last, std::vector<std::string> &warnings) const {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -40,6 +41,8 @@ Status Trace::open(int64_t first, int64_t last) {
     return Status::success();
   if (std::error_code ignored; fs::is_other(options.trace, ignored)) // a device, which renaming would replace
     return Status::error("expects --trace to name a file, but ", options.trace, " is none; name another");
+  if (std::error_code ignored; fs::is_directory(options.trace, ignored))
+    return Status::error("expects --trace to name a file, but ", options.trace, " is a folder; name a file in it");
   // So that what cannot be written is known before anything is trained.
   std::string path = options.trace + ".part";
   std::FILE *file = std::fopen(path.c_str(), "w");
@@ -106,7 +109,7 @@ void Trace::takeDeviceTimes() {
     bool isBeside = time.besideEnd && entries[entry].stream != "compute";
     spans.push_back({(int64_t)entry, context.step, isBeside ? time.besideBegin : time.begin,
                      isBeside ? time.besideEnd : time.end});
-    sums.begin = std::max(sums.begin, time.end);
+    sums.begin = std::max({sums.begin, time.end, time.besideEnd});
   }
   sums.begin = std::min(sums.begin, sums.end);
   spans.insert(spans.end(), {sums, update});
@@ -134,10 +137,11 @@ std::string quoted(const std::string &text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-/// Microseconds, to the nanosecond, of nanoseconds.
-std::string micros(double time) {
+/// Microseconds of nanoseconds, which may be before the origin.
+std::string micros(int64_t time) {
   char text[40];
-  std::snprintf(text, sizeof text, "%.3f", time / 1e3);
+  std::snprintf(text, sizeof text, "%s%lld.%03d", time < 0 ? "-" : "", (long long)std::abs(time / 1000),
+                (int)std::abs(time % 1000));
   return text;
 }
 
@@ -155,23 +159,23 @@ public:
     add(place + ",\"name\":\"" + what + "\",\"args\":{\"name\":" + quoted(name) + "}}");
   }
 
-  void addSpan(const TraceEntry &entry, int64_t number, int64_t step, double begin, double end) {
-    add("{\"ph\":\"X\",\"pid\":" + std::to_string(context.rank) + ",\"tid\":" + std::to_string(threadOf(entry.stream)) +
+  void addSpan(const TraceEntry &entry, int64_t number, int64_t step, int64_t begin, int64_t end) {
+    add("{\"ph\":\"X\",\"pid\":" + std::to_string(context.rank) + ",\"tid\":" + std::to_string(entry.thread) +
         ",\"name\":" + quoted(entry.name) + ",\"cat\":\"" + entry.category + "\",\"ts\":" + micros(begin) +
-        ",\"dur\":" + micros(std::max(end - begin, 1.0)) + ",\"args\":{\"entry\":" + std::to_string(number) +
+        ",\"dur\":" + micros(end - begin) + ",\"args\":{\"entry\":" + std::to_string(number) +
         ",\"stage\":" + std::to_string(context.stage) + ",\"unit\":" + quoted(entry.unit) +
         ",\"micro_batch\":" + std::to_string(entry.microBatch) + ",\"step\":" + std::to_string(step) +
         ",\"bytes\":" + std::to_string(entry.bytes) + "}}");
   }
 
   /// The k-th value from one rank to the other in a step is the same on both sides.
-  void addArrow(const TraceEntry &entry, int64_t stepIndex, int64_t number, double at) {
+  void addArrow(const TraceEntry &entry, int64_t stepIndex, int64_t number, int64_t at) {
     bool isSend = entry.kind == TraceEntry::Kind::Send;
     int64_t peer = entry.peer * context.devices + context.device;
     int64_t from = isSend ? context.rank : peer, to = isSend ? peer : context.rank;
     int64_t id = ((stepIndex * context.ranks + from) * context.ranks + to) * kMostMessages + number;
     add("{\"ph\":\"" + std::string(isSend ? "s" : "f") + "\",\"pid\":" + std::to_string(context.rank) +
-        ",\"tid\":" + std::to_string(threadOf(entry.stream)) + ",\"name\":\"message\",\"cat\":\"message\",\"id\":" +
+        ",\"tid\":" + std::to_string(entry.thread) + ",\"name\":\"message\",\"cat\":\"message\",\"id\":" +
         std::to_string(id) + (isSend ? "" : ",\"bp\":\"e\"") + ",\"ts\":" + micros(at) + "}");
   }
 
@@ -189,7 +193,7 @@ std::string Trace::writeEvents(const ClockReading &before, const ClockReading &a
                  "rank " + std::to_string(context.rank) + ", stage " + std::to_string(context.stage));
   std::map<int64_t, std::string> threads = {{threadOf("compute"), "compute"}, {threadOf("collectives"), "collectives"}};
   for (const TraceEntry &entry : entries)
-    threads[threadOf(entry.stream)] = entry.stream;
+    threads[entry.thread] = entry.stream;
   for (const auto &[thread, name] : threads)
     events.addName("thread_name", thread, name);
   // What a receive has started has come when its wait ends.
@@ -202,19 +206,24 @@ std::string Trace::writeEvents(const ClockReading &before, const ClockReading &a
   sums.name = "loss and gradient norm";
   sums.stream = "collectives";
   sums.category = "collective";
+  sums.thread = threadOf(sums.stream);
+  update.thread = threadOf(update.stream);
   update.name = update.category = "update";
   std::map<std::tuple<int64_t, bool, int64_t>, int64_t> messages; // so far, by step, direction and peer
   for (const Span &span : spans) {
     auto at = ends.find({span.step, span.entry});
-    double begin = alignTime(span.begin, before, after) - origin;
-    double end = alignTime(at == ends.end() ? span.end : at->second, before, after) - origin;
     const TraceEntry &entry = span.entry == kSums ? sums : span.entry == kUpdate ? update : entries[span.entry];
+    bool isMessage = entry.kind == TraceEntry::Kind::Send || entry.kind == TraceEntry::Kind::Receive;
+    // To the nanosecond, both alike, so that none begins before the one before it ends: viewers drop such.
+    auto onTrace = [&](int64_t time) { return std::llround(alignTime(time, before, after) - origin); };
+    int64_t begin = onTrace(span.begin);
+    int64_t end = std::max<int64_t>(onTrace(at == ends.end() ? span.end : at->second), begin + isMessage);
     events.addSpan(entry, std::max<int64_t>(span.entry, -1), span.step, begin, end);
-    if (entry.kind != TraceEntry::Kind::Send && entry.kind != TraceEntry::Kind::Receive)
+    if (!isMessage)
       continue;
     bool isSend = entry.kind == TraceEntry::Kind::Send;
     int64_t number = messages[{span.step, isSend, entry.peer}]++;
-    events.addArrow(entry, span.step - firstTraced, number, isSend ? begin : std::max(begin, end - 1)); // in the span
+    events.addArrow(entry, span.step - firstTraced, number, isSend ? begin : end - 1); // in the span
   }
   return std::move(events.text);
 }

@@ -67,6 +67,7 @@ void EntryReader::readCollective(const Words &words, TraceEntry &entry, int64_t 
   entry.stream = isOfGradients ? "gradients" : "collectives";
   entry.category = "collective";
   entry.bytes = bytes;
+  entry.group = group;
   if (handle >= 0)
     started[handle] = (int64_t)entries.size();
 }
@@ -130,6 +131,11 @@ TraceEntry EntryReader::readEntry(const Words &words) {
 std::vector<TraceEntry> EntryReader::read(Timetable::List list) {
   for (const int64_t *entry = list.words, *end = entry + list.count; entry < end; entry += entry[GVRT_ENTRY_WORDS])
     entries.push_back(readEntry({entry}));
+  std::map<std::string, std::map<int64_t, int64_t>> lanes; // by stream and group
+  for (TraceEntry &entry : entries) {
+    std::map<int64_t, int64_t> &known = lanes[entry.stream];
+    entry.thread = threadOf(entry.stream, known.try_emplace(entry.group, (int64_t)known.size()).first->second);
+  }
   return std::move(entries);
 }
 
@@ -139,13 +145,15 @@ std::vector<TraceEntry> readTraceEntries(const gvrt_program &program, const Mani
   return EntryReader(program, manifest).read(list);
 }
 
-int64_t threadOf(const std::string &stream) {
+int64_t threadOf(const std::string &stream, int64_t lane) {
+  // Thread 0 is none: Perfetto takes it for the one with the process' number.
+  constexpr int64_t kFirst = 1, kOfLane = 1 << 20;
   static const char *const kStreams[] = {"compute", "collectives", "gradients"};
   for (size_t i = 0; i < std::size(kStreams); ++i)
     if (stream == kStreams[i])
-      return (int64_t)i;
+      return kFirst + (int64_t)i + lane * kOfLane;
   int64_t stage = std::stoll(stream.substr(stream.rfind(' ') + 1));
-  return (int64_t)std::size(kStreams) + 2 * stage + (stream.starts_with("from") ? 1 : 0);
+  return kFirst + (int64_t)std::size(kStreams) + 2 * stage + (stream.starts_with("from") ? 1 : 0);
 }
 
 } // namespace galvatron

@@ -17,13 +17,16 @@ struct TraceEntry {
   int64_t bytes = 0;
   int64_t peer = -1;    // stage
   int64_t started = -1; // of a wait: the entry that it ends
+  int64_t group = -1;   // of a collective
+  int64_t thread = 0;   // by which a trace knows its stream: collectives of several groups have one each
 };
 
 /// Of a list that is sound (Timetable::check), entry by entry. What a function is, is told by the device's symbols.
 std::vector<TraceEntry> readTraceEntries(const gvrt_program &program, const Manifest &manifest, Timetable::List list);
 
-/// The number by which a trace knows a stream: those that every rank has first.
-int64_t threadOf(const std::string &stream);
+/// The number by which a trace knows a stream: those that every rank has first. `lane`: of a stream's groups, in the order
+/// in which they come.
+int64_t threadOf(const std::string &stream, int64_t lane = 0);
 
 } // namespace galvatron
 

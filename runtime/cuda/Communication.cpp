@@ -181,7 +181,7 @@ void connect(gvrt_context *context) {
   GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &channels, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
   // Beside those under way, one that is done at once.
   int groups = std::max(1, groupsUnderWay(context)) + 1;
-  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, groups, channels);
+  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, groups, channels, state.maxBlocks);
   for (auto &[members, line] : lines) {
     bool onlySums = !members.first && members.second == world && !worldIsGroup;
     line.communicator = create(context, members.second, members.first ? blocks.channel : onlySums ? 1 : blocks.group);

@@ -12,6 +12,7 @@
 #include "runtime/cuda/Launch.h"
 #include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
+#include "runtime/cuda/NcclSettings.h"
 #include "runtime/cuda/StepGraph.h"
 #include "runtime/cuda/StepTimes.h"
 #include "runtime/cuda/Update.h"
@@ -59,6 +60,13 @@ void nameHost(int index) {
   setenv("NCCL_HOSTID", (std::string(host) + "-" + std::to_string(index)).c_str(), /*replace=*/1);
 }
 
+/// That the compiler wrote beside the program.
+std::string planFile() {
+  std::error_code ignored;
+  std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  return program.replace_filename("plan.json");
+}
+
 /// Whether the GPU is one that this library's kernels run on, and has the memory that was planned. Makes the context.
 Status checkGpu(gvrt_context *context, const Manifest &manifest) {
   State &state = stateOf(context);
@@ -73,9 +81,7 @@ Status checkGpu(gvrt_context *context, const Manifest &manifest) {
   GVRT_CUDA(context, cudaMemGetInfo(&free, &total));
   // The context is there by now.
   int64_t used = usedBytes(state.gpu), taken = used < 0 || state.usedBefore < 0 ? -1 : used - state.usedBefore;
-  std::error_code ignored;
-  std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  int64_t overhead = overheadBytes(program.replace_filename("plan.json"), context->rank);
+  int64_t overhead = overheadBytes(planFile(), context->rank);
   return checkMemory(place(context), state.gpu, properties.name, bytesToCome(manifest.arenaBytes, overhead, taken),
                      free, total);
 }
@@ -120,6 +126,9 @@ Status prepare(gvrt_context *context, const Manifest &manifest, const Options &o
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*replace=*/0);
   int localIndex, localRanks;
   localPlace(context, localIndex, localRanks);
+  NcclSettings nccl = readNcclSettings(planFile());
+  if (Status status = settleNccl(place(context), nccl); !status.ok())
+    return status;
   Machine machine{.sharesGpus = options.shareGpus};
   if (Status status = checkMachine(context, localRanks, machine); !status.ok())
     return status;
@@ -128,6 +137,7 @@ Status prepare(gvrt_context *context, const Manifest &manifest, const Options &o
   auto *state = new State;
   context->deviceState = state;
   state->gpu = localIndex % machine.gpus;
+  state->maxBlocks = (int)nccl.maxBlocks;
   if (Status status = checkGpu(context, manifest); !status.ok())
     return status;
   openLibraries(context);

@@ -57,9 +57,9 @@ Status checkMemory(const std::string &place, int gpu, const std::string &name, i
                        " are free; end what else uses it, or compile with a smaller --memory");
 }
 
-CommunicatorBlocks communicatorBlocks(int multiprocessors, int groups, int channels) {
-  constexpr int kGroup = 32, kChannel = 8; // NCCL takes fewer for a group by itself
-  int group = std::clamp(multiprocessors / (2 * groups), 1, kGroup);
+CommunicatorBlocks communicatorBlocks(int multiprocessors, int groups, int channels, int most) {
+  constexpr int kChannel = 8; // NCCL takes fewer for a group by itself
+  int group = std::clamp(multiprocessors / (2 * groups), 1, most);
   return {group, std::clamp((multiprocessors - groups * group) / std::max(channels, 1), 1, kChannel)};
 }
 

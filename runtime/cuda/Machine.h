@@ -40,8 +40,8 @@ struct CommunicatorBlocks {
 };
 
 /// So that all that may be under way at once, a collective of each of `groups` communicators and every channel, finds
-/// room on the multiprocessors.
-CommunicatorBlocks communicatorBlocks(int multiprocessors, int groups, int channels);
+/// room on the multiprocessors; of a group at most `most`.
+CommunicatorBlocks communicatorBlocks(int multiprocessors, int groups, int channels, int most = 32);
 
 } // namespace galvatron::cuda
 

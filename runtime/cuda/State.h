@@ -37,6 +37,7 @@ struct State {
   int64_t number = 0;                   // of this process' states: what is built with its handles is of it alone
   int gpu = 0;                          // CUDA's index of this rank's GPU
   int multiprocessors = 0;              // of it
+  int maxBlocks = 32;                   // thread blocks of a group's communicator at most
   cudaStream_t compute = nullptr;       // every function of Functions.def issues here
   cublasLtHandle_t cublas = nullptr;    // one per rank
   cudnnHandle_t cudnn = nullptr;        // bound to `compute`

@@ -120,6 +120,12 @@ def test_what_may_be_meant_otherwise_is_a_warning(models, tokens, held_out, tmp_
     launch = models("gpt2_dropout").compile("one", PLANS["one"]).folder / "launch"
     words = [launch, "--data", tokens, "--steps", 3, "--quiet", "--eval-data", held_out]
     assert succeed(*words, "--eval-every", 3, "--eval-batches", 5).stderr == ""
+    short = tmp_path / "short.bin"
+    short.write_bytes(held_out.read_bytes()[: 5 * SEQ])
+    words[words.index("--eval-data") + 1] = short
+    refused = call(*words, "--eval-every", 3)
+    assert refused.returncode == 1 and "give more data to evaluate, or compile for a smaller --global-batch" in refused.stderr
+    words[words.index("--eval-data") + 1] = held_out
     done = succeed(*words, "--eval-every", 4)
     assert done.stderr.splitlines() == [
         "warning: --eval-batches 10 takes 80 samples, but the data to evaluate have 44, so some count more than once; give "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from harness import call, succeed
+import pytest
+from harness import ROOT, call, succeed
 from plans import PLANS
 
 
@@ -45,3 +46,17 @@ def test_a_measured_step_is_compared_with_its_prediction(models, tokens, tmp_pat
     succeed("galvatron-opt", f"--plan={other.folder / 'plan.json'}", f"--simulate={predicted}", model.program, "-o", tmp_path / "o")
     refused = call("python", "-m", "galvatron.report", "--compare", predicted, measured)
     assert refused.returncode == 1 and "expects traces of one plan" in refused.stderr
+
+
+@pytest.mark.wide
+def test_perfetto_shows_every_span_and_arrow(models, tokens, tmp_path):
+    """In its interface, where there is a browser."""
+    compiled = models("llama").compile("pp2-1f1b", PLANS["pp2-1f1b"])
+    files = [tmp_path / name for name in ("measured.json", "predicted.json")]
+    compiled.train(tmp_path / "run", "--steps", 3, "--data", tokens, "--trace", files[0])
+    succeed("galvatron-search", "--predict", compiled.folder, f"--simulate={files[1]}")
+    shown = call("python", ROOT / "bench/perfetto.py", *files)
+    if shown.returncode == 2:
+        pytest.skip(shown.stderr)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.count(": passed\n") == 2 and " 0 arrows" not in shown.stdout

@@ -112,7 +112,44 @@ class Rotary(Block):
         return super().forward(x + y.transpose(1, 2).flatten(2))
 
 
+class Cross(Block):
+    """A decoder's layer: attends to what the encoder made."""
+
+    def __init__(self):
+        super().__init__()
+        # A bias of keys changes no softmax: its gradient would be rounding alone.
+        self.q, self.v = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.k = nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, x, memory):
+        q, k, v = (
+            part(y).view(*y.shape[:2], 4, WIDTH // 4).transpose(1, 2)
+            for part, y in ((self.q, x), (self.k, memory), (self.v, memory))
+        )
+        return super().forward(x + functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class EncoderDecoder(nn.Module):
+    def __init__(self, layers=3):
+        super().__init__()
+        self.e, self.d = nn.Embedding(256, WIDTH), nn.Embedding(256, WIDTH)
+        self.encoder = nn.ModuleList(Block() for _ in range(layers))
+        self.decoder = nn.ModuleList(Cross() for _ in range(layers))
+        self.h = nn.Linear(WIDTH, 256, bias=False)
+
+    def forward(self, input_ids, labels):
+        memory = self.e(input_ids)
+        for layer in self.encoder:
+            memory = layer(memory)
+        x = self.d(input_ids)
+        for layer in self.decoder:
+            x = layer(x, memory)
+        z = self.h(x)
+        return functional.cross_entropy(z[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
 MODULES = {
+    "encoder_decoder": EncoderDecoder,
     "value_read_by_all": lambda: Wiring(value_read_by_all),
     "skips": lambda: Wiring(skips),
     "second_value_passes_through": lambda: Wiring(second_value_passes_through, kind=Two),
@@ -129,16 +166,42 @@ LAYOUTS = {
 }
 
 
+def parts_of(pipeline, virtual, **options):
+    """Stages that hold several parts: what an early part makes is read in later ones, on its stage and on others."""
+
+    def layout(model):
+        parts, count = pipeline * virtual, len(model.units)
+        stages = [k * parts // count % pipeline for k in range(count)]
+        ranks = pipeline * options.get("tp", 1)
+        return Layout(ranks, stages=stages, schedule="interleaved", virtual_stages=virtual, micro_batches=4, **options)
+
+    return layout
+
+
+PARTS = {"pp2-v2": parts_of(2, 2), "tp2-pp2-v2": parts_of(2, 2, tp=2)}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_equals_pytorch(name, work, tokens, pytorch):
+    expect_equal(name, LAYOUTS, work, tokens, pytorch)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "encoder_decoder" else pytest.mark.wide) for name in MODULES]
+)
+def test_parts_equal_pytorch(name, work, tokens, pytorch):
+    expect_equal(name, PARTS, work, tokens, pytorch)
+
+
+def expect_equal(name, layouts, work, tokens, pytorch):
     torch.manual_seed(0)
     module = MODULES[name]()
     if name == "unchanged":
         module.b[1] = Same()
-    model = Model(name, module, work / name)
+    model = Model(name, module, work / f"{name}-{'-'.join(layouts)}")
     expected = pytorch(model, model.folder / "pytorch", *OPTIONS)
-    for layout in LAYOUTS:
-        compiled = model.compile(layout, LAYOUTS[layout](model))
+    for layout in layouts:
+        compiled = model.compile(layout, layouts[layout](model))
         folder = model.folder / f"run-{layout}"
         run = train_with_gradients(compiled, tokens, folder, *OPTIONS)
         [(_, found, wanted)] = compare.gradient_pairs(folder / "gradients", expected.folder / "gradients", 1)

@@ -199,7 +199,7 @@ class WithGpuTest(CudaFixture):
                         own = [e for e in trace["traceEvents"] if e["ph"] == "X" and (e["pid"], e["args"]["step"]) == (rank, step)]
                         entries = [event["args"]["entry"] for event in own]
                         self.assertEqual(entries, [*range(len(own) - 2), -1, -1])
-                        compute = [event for event in own[:-2] if event["tid"] == 0]
+                        compute = [event for event in own[:-2] if event["tid"] == 1]
                         for before, after in zip(compute, compute[1:]):
                             self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 0.002)
                         self.assertLessEqual(compute[-1]["ts"], own[-1]["ts"] + error)

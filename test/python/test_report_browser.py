@@ -134,6 +134,10 @@ def test_zooming_adds_detail_and_a_traced_step_can_be_chosen(browser, page):
     for _ in range(3):
         browser.run("document.querySelector('[data-zoom=\"0.5\"]').click()")
     assert 0 < browser.run(count) < whole and browser.run(least) > 0
+    shown = "[...document.querySelectorAll('#timeline [data-source]')].map(e => e.dataset.start).join()"
+    before = browser.run(shown)
+    browser.run("document.querySelector('[data-pan=\"0.5\"]').click()")
+    assert browser.run(shown) != before
     browser.run("document.querySelector('[data-zoom=\"0\"]').click()")
     assert browser.run(count) == whole and browser.run(end) == pytest.approx(step, abs=1e-9)
     browser.run(

@@ -8,7 +8,7 @@ import pytest
 from report_inputs import log_text, make_program, make_trace, write_folder
 
 from galvatron import report
-from galvatron.report_page import arena, curves, steps, strategies
+from galvatron.report_page import arena, curves, steps, strategies, timeline
 
 
 @pytest.fixture
@@ -291,6 +291,9 @@ def test_a_large_page_stays_small(tmp_path):
     (tmp_path / "log.csv").write_text(log_text(20_000, spike=7777))
     text, data = page_of(tmp_path, folder, tmp_path / "log.csv")
     assert len(text) < 6_000_000 and len(re.findall(r"<[a-z]", text)) < 20_000
+    assert text.count('data-source="predicted"') <= timeline.MOST_ITEMS < sum(
+        len(lane["spans"]) for lane in data["timeline"]["sources"][0]["steps"]["1"]
+    )
     assert 99.0 in data["runs"][0]["curves"]["loss"]["value"]
     assert sum(leaf["bytes"] for leaf in data["memory"][0]["leaves"]) == data["plan"]["peak_bytes_per_rank"][0]
 

@@ -51,6 +51,13 @@ def measured(step=4):
     return trace("measured", 300e-6, events)
 
 
+def of_stage(trace, stage, other):
+    """As if one stage had another number."""
+    for event in trace["traceEvents"]:
+        if event["ph"] == "X" and event["args"]["stage"] == stage:
+            event["args"]["stage"] = other
+
+
 @pytest.fixture
 def files(tmp_path):
     def write(one=None, other=None):
@@ -142,14 +149,41 @@ def test_page_holds_both_timelines_and_asks_nobody(files, tmp_path):
         (lambda p, m: p["traceEvents"][1].update(name=3), "event 1 expects text as name, but got 3"),
         (lambda p, m: p["traceEvents"][1].update(cat="x"), "event 1 expects cat to be one of compute, .* but got 'x'"),
         (lambda p, m: p["traceEvents"][1].update(dur=-1), "event 1 dur expects a number of at least 0, but got -1"),
+        (lambda p, m: p["traceEvents"][1].update(dur=1e30), r"event 1 dur expects a number of at most 1e\+12, but got 1e\+30"),
+        (lambda p, m: p["traceEvents"][1].update(ts=-1e30), r"event 1 ts expects a number of at least -1e\+18, but got -1e\+30"),
         (lambda p, m: p["traceEvents"][1].update(pid=1.5), "event 1 pid expects a whole number of at least 0, but got 1.5"),
         (
             lambda p, m: m["traceEvents"][1].update(name="forward c"),
             "expects the same entries in both traces, but entry 0 of stage 0 is 'forward a micro-batch 0' in .* and 'forward c'",
         ),
         (
-            lambda p, m: m["traceEvents"].append(span(0, "forward a micro-batch 0", 0, 1, step=9)),
-            "expects entries of stages 0 to 1 in each step; trace it again",
+            lambda p, m: [of_stage(t, 1, 2) for t in (p, m)],
+            "expects entries of stages 0 to 2 in each step; trace it again",
+        ),
+        (
+            lambda p, m: m["traceEvents"].extend(measured(step=9)["traceEvents"][1:3]),
+            "measured.json: rank 1, step 9 has no entries, but other steps have some; trace it again",
+        ),
+        (
+            lambda p, m: m["traceEvents"].pop(1),
+            "expects the same entries in both traces, but entry 0 of stage 0 is 'forward a micro-batch 0' in .* and None in",
+        ),
+        (
+            # Another step has it.
+            lambda p, m: m["traceEvents"].extend([*measured(step=5)["traceEvents"][2:]]),
+            "measured.json: rank 0, step 5 lacks entry 0, 'forward a micro-batch 0'; trace it again",
+        ),
+        (
+            lambda p, m: m["traceEvents"].append(dict(m["traceEvents"][2])),
+            "measured.json: rank 0, step 4 has entry 1 2 times; trace it again",
+        ),
+        (
+            lambda p, m: p["traceEvents"].append(dict(p["traceEvents"][5])),
+            "predicted.json: rank 1, step 1 has 'update' 2 times; trace it again",
+        ),
+        (
+            lambda p, m: m["traceEvents"][2]["args"].update(stage=1),
+            "measured.json: rank 0, step 4 has entries of several stages; trace it again",
         ),
     ],
 )
@@ -158,6 +192,17 @@ def test_refuses(change, message, files, capsys):
     change(one, other)
     assert run(files(one, other)) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_refuses_outputs_that_cannot_be(files, tmp_path, capsys):
+    for option in ("-o", "--json"):
+        assert run(files(), option, tmp_path / "none" / "c") == 1
+        assert f"cannot write {tmp_path}/none/c: there is no folder {tmp_path}/none; make it first" in capsys.readouterr().err
+        assert run(files(), option, tmp_path) == 1
+        assert f"cannot write {tmp_path}: it is a folder; name a file in it" in capsys.readouterr().err
+    # One of two that cannot be: none is written.
+    assert run(files(), "--json", tmp_path / "c.json", "-o", tmp_path / "none" / "c") == 1
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_refuses_what_is_no_json(files, capsys):

@@ -6,6 +6,7 @@
 #include "lib/Search/Solver/PlanPrice.h"
 
 #include <algorithm>
+#include <cmath>
 #include <chrono>
 #include <cstdio>
 #include <queue>
@@ -197,7 +198,7 @@ Result<Simulation> simulate(const Problem &problem, const Plan &plan) {
 }
 
 std::string writeTrace(const Simulation &simulation, const Plan &plan) {
-  std::string text = "{\"displayTimeLayer\": \"ms\", \"traceEvents\": [\n";
+  std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
   char line[256];
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::snprintf(line, sizeof line,
@@ -209,18 +210,20 @@ std::string writeTrace(const Simulation &simulation, const Plan &plan) {
       std::snprintf(line, sizeof line,
                     "{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{"
                     "\"name\":\"%s\"}},\n",
-                    stage, stream, stream ? "send" : "compute");
+                    stage, stream + 1, stream ? "send" : "compute"); // 0 is none: Perfetto takes it for the process'
       text += line;
     }
   }
   for (const Span &span : simulation.spans) {
     static const char *const kNames[] = {"forward", "backward", "weight gradients"};
+    // In nanoseconds, so that none begins before the one before it ends: viewers drop such.
+    double begin = std::round(span.start * 1e9), end = std::round((span.start + span.seconds) * 1e9);
     const char *name = span.update ? "gradient sums and update" : kNames[int(span.phase)];
     std::snprintf(line, sizeof line,
                   "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"name\":\"%s %d\",\"cat\":\"%s\",\"ts\":"
                   "%.3f,\"dur\":%.3f},\n",
-                  span.stage, span.stream, name, span.microBatch, span.stream ? "send" : "compute", span.start * 1e6,
-                  span.seconds * 1e6);
+                  span.stage, span.stream + 1, name, span.microBatch, span.stream ? "send" : "compute", begin * 1e-3,
+                  (end - begin) * 1e-3);
     text += line;
   }
   for (const Simulation::MemoryPoint &point : simulation.memory) {

@@ -3,6 +3,7 @@
 #include "galvatron/Search/Formats/ClusterFile.h"
 
 #include "JsonReader.h"
+#include "NcclKey.h"
 #include "galvatron/Search/Formats/MachineProfileFile.h"
 #include "galvatron/Search/Model/MachineTables.h"
 
@@ -93,7 +94,7 @@ std::optional<Error> readProfile(const std::string &file, Cluster &cluster) {
 }
 } // namespace
 
-Result<Cluster> parseCluster(std::string_view text, const std::string &folder) {
+Result<Cluster> parseCluster(std::string_view text, const std::string &folder, bool isMeasured) {
   Result<Json> json = parseJson(text, "cluster file");
   if (!json)
     return json.error();
@@ -128,7 +129,11 @@ Result<Cluster> parseCluster(std::string_view text, const std::string &folder) {
   cluster.device.overheadBytes = cluster.device.overhead.least(cluster.ranks());
   if (const Json *links = reader.member("links"); links && !reader.failed())
     readLinks(*links, cluster, partError);
+  cluster.nccl = readNccl(reader, "cluster", cluster.nccl, partError);
   std::string profile = reader.text("profile", "");
+  if (cluster.nccl && cluster.nccl->nvls && profile.empty() && !isMeasured)
+    reader.fail("key 'nccl' has nvls true, whose memory is only known where it was measured; name a profile taken with "
+                "--nvls on as 'profile', or set it to false");
   if (!profile.empty() && !reader.failed() && !partError)
     partError = readProfile((std::filesystem::path(folder) / profile).string(), cluster);
   if (auto error = reader.finish())
@@ -155,12 +160,14 @@ std::string writeCluster(const Cluster &cluster) {
     links["inter"] = nlohmann::ordered_json::array();
   for (const Link &link : cluster.interOfNode)
     links["inter"].push_back(writeLink(link));
-  return nlohmann::ordered_json{{"nodes", cluster.nodes},
-                                {"devices_per_node", cluster.devicesPerNode},
-                                {"device", cluster.device.name},
-                                {"memory_bytes_per_device", cluster.memoryBytesPerDevice},
-                                {"links", links}}
-      .dump();
+  nlohmann::ordered_json json = {{"nodes", cluster.nodes},
+                                 {"devices_per_node", cluster.devicesPerNode},
+                                 {"device", cluster.device.name},
+                                 {"memory_bytes_per_device", cluster.memoryBytesPerDevice},
+                                 {"links", links}};
+  if (cluster.nccl && cluster.nccl->nvls)
+    json["nccl"] = writeNccl(*cluster.nccl);
+  return json.dump();
 }
 
 } // namespace galvatron::search

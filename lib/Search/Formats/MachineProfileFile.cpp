@@ -3,6 +3,7 @@
 #include "galvatron/Search/Formats/MachineProfileFile.h"
 
 #include "JsonReader.h"
+#include "NcclKey.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
 #include "galvatron/Search/Formats/StrategyText.h"
 
@@ -332,7 +333,7 @@ std::optional<Error> readClusterOf(JsonReader &reader, MachineProfile &profile) 
     return Error{"profile lacks the key 'cluster'"};
   if (member->is_object() && member->contains("profile"))
     return Error{"profile key 'cluster' has the key 'profile', which only cluster.json may have; take it out"};
-  Result<Cluster> cluster = parseCluster(member->dump());
+  Result<Cluster> cluster = parseCluster(member->dump(), "", /*isMeasured=*/true);
   if (!cluster)
     return Error{"profile key 'cluster': " + cluster.error().message};
   profile.cluster = std::move(*cluster);
@@ -477,6 +478,8 @@ OrderedJson toJson(const Cluster &cluster) {
                       {"devices_per_node", cluster.devicesPerNode},
                       {"device", cluster.device.name},
                       {"memory_bytes_per_device", cluster.memoryBytesPerDevice}};
+  if (cluster.nccl)
+    json["nccl"] = writeNccl(*cluster.nccl);
   json["links"]["intra"] = toJson(cluster.intra);
   json["links"]["inter"] = toJson(cluster.inter);
   for (std::size_t node = 0; node < cluster.interOfNode.size(); ++node) {

@@ -1,5 +1,6 @@
 //===- PlanFile.cpp - This project's plan.json ----------------------------===//
 
+#include "NcclKey.h"
 #include "PlanFormats.h"
 #include "galvatron/Search/Formats/StrategyText.h"
 
@@ -187,6 +188,10 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     plan.predictedStepSeconds = readSeconds(reader, "estimated_step_seconds");
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
+  std::optional<Error> ncclError;
+  plan.nccl = readNccl(reader, "plan", std::nullopt, ncclError);
+  if (ncclError)
+    return *ncclError;
   reader.member("recomputable_values");                              // written for people, the model's
   (void)readBytesPerRank(reader, "host_bytes_per_rank", plan.ranks); // of a lowered plan, which makes it anew
   reader.member("memory_per_stage");                                 // written for people, derived
@@ -563,6 +568,8 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
                       {"estimated_step_seconds", plan.predictedStepSeconds},
                       {"peak_bytes_per_rank", plan.peakBytesPerRank},
                       {"reserved_bytes_per_rank", plan.overheadBytesPerRank}};
+  if (plan.nccl)
+    head["nccl"] = writeNccl(*plan.nccl);
   if (!hostBytesPerRank.empty())
     head["host_bytes_per_rank"] = hostBytesPerRank;
   // Whole numbers, which a double holds nearly.

@@ -151,11 +151,27 @@ std::vector<int> readIntegers(JsonReader &reader, const char *key, std::int64_t 
   return numbers;
 }
 
-double readAmount(JsonReader &reader, const char *key) {
+/// Operations, bytes or pairs, and seconds, of which more are damage.
+constexpr double kMostWork = 1e30, kMostSeconds = 1e9;
+
+double readAmount(JsonReader &reader, const char *key, double most = kMostWork) {
   double amount = reader.number(key, 0.0);
-  if (amount < 0)
-    reader.fail(std::string("key '") + key + "' expects at least 0, but got " + std::to_string(amount));
+  if (!(amount >= 0 && amount <= most))
+    reader.fail(std::string("key '") + key + "' expects a number from 0 to " + Json(most).dump() + ", but got " +
+                Json(amount).dump());
   return amount;
+}
+
+/// Whether a buffer may name `unit`: a module of the plan or within one; of states also the parameter that it is of.
+bool isUnit(const StepTimetable &table, const StepBuffer &buffer) {
+  static constexpr std::string_view kOfParameters[] = {"weight", "master", "gradient", "first_moment", "second_moment"};
+  bool isState = std::find(std::begin(kOfParameters), std::end(kOfParameters), buffer.kind) != std::end(kOfParameters);
+  return (isState && buffer.name.ends_with(buffer.unit)) ||
+         std::any_of(table.units.begin(), table.units.end(), [&](const StepUnit &unit) {
+           return buffer.unit.starts_with(unit.path) &&
+                  (buffer.unit.size() == unit.path.size() || buffer.unit[unit.path.size()] == '.' ||
+                   buffer.unit[unit.path.size()] == ':');
+         });
 }
 
 /// A span that need not be there.
@@ -164,7 +180,7 @@ std::optional<StepSpan> readSpan(JsonReader &reader, const char *key, const std:
   if (!span)
     return std::nullopt;
   JsonReader inner(*span, where + " " + key);
-  StepSpan read{readAmount(inner, "start"), readAmount(inner, "seconds")};
+  StepSpan read{readAmount(inner, "start", kMostSeconds), readAmount(inner, "seconds", kMostSeconds)};
   if (std::optional<Error> complaint = inner.finish())
     reader.fail(complaint->message);
   return read;
@@ -232,12 +248,12 @@ void TimetableReader::readHead(JsonReader &reader) {
   table.command = reader.text("command", "");
   table.parameters = reader.integer("parameters", 0, 0);
   if (reader.has("predicted_step_seconds"))
-    table.predictedStepSeconds = readAmount(reader, "predicted_step_seconds");
+    table.predictedStepSeconds = readAmount(reader, "predicted_step_seconds", kMostSeconds);
 }
 
 void TimetableReader::readCluster(JsonReader &reader) {
   const Json *cluster = reader.member("cluster");
-  Result<Cluster> read = parseCluster(cluster ? cluster->dump() : "null");
+  Result<Cluster> read = parseCluster(cluster ? cluster->dump() : "null", "", /*isMeasured=*/true);
   if (read)
     table.cluster = *read;
   else
@@ -316,6 +332,9 @@ void TimetableReader::readBuffers(JsonReader &reader, StageTimetable &stage, con
     read.name = buffer.text("name");
     read.unit = buffer.text("unit", "");
     read.kind = kBufferKinds[readWord(buffer, "kind", kBufferKinds)];
+    if (!read.unit.empty() && !isUnit(table, read))
+      buffer.fail("key 'unit' expects a module of the timetable's units, or a state's parameter, but got '" + read.unit +
+                  "'");
     read.bytes = buffer.integer("bytes", {}, 0, stage.arenaBytes);
     read.offset = buffer.integer("offset", {}, 0, stage.arenaBytes - std::min(read.bytes, stage.arenaBytes));
     read.persistent = buffer.flag("persistent", false);
@@ -349,8 +368,12 @@ StepEntry TimetableReader::readEntry(JsonReader &reader, const StageTimetable &s
   read.ends = readIndex(reader, "waits_for", stage.entries.size());
   read.buffers = readIntegers(reader, "buffers", std::int64_t(stage.buffers.size()) - 1);
   if (reader.has("start")) {
-    read.start = readAmount(reader, "start");
-    read.seconds = readAmount(reader, "seconds");
+    read.start = readAmount(reader, "start", kMostSeconds);
+    read.seconds = readAmount(reader, "seconds", kMostSeconds);
+    // Both are to the nanosecond.
+    if (read.start + read.seconds > table.predictedStepSeconds * (1 + 1e-9) + 2e-9)
+      reader.fail("keys 'start' and 'seconds' expect an end within the step's predicted_step_seconds, " +
+                  Json(table.predictedStepSeconds).dump() + ", but got " + Json(read.start + read.seconds).dump());
   }
   return read;
 }

@@ -184,6 +184,8 @@ Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevic
   cluster.intra = kind->intra;
   cluster.inter = kind->inter;
   cluster.device.overheadBytes = kind->overhead.least(ranks);
+  if (kind->name != "cpu")
+    cluster.nccl.emplace();
   cluster.memoryBytesPerDevice = memoryBytesPerDevice;
   if (!memoryBytesPerDevice)
     cluster.memoryBytesPerDevice = kind->name == "cpu" ? hostMemoryShare(ranks) : kind->memoryBytes;

@@ -147,6 +147,14 @@ std::optional<Error> applyProfile(const MachineProfile &profile, const std::stri
   if (profile.cluster.device.name != cluster.device.name)
     return Error{"expects a profile of devices of kind " + cluster.device.name + ", but '" + file + "' is of " +
                  profile.cluster.device.name + "; take one there with galvatron-profile"};
+  auto hasNvls = [](const Cluster &of) { return of.nccl && of.nccl->nvls; };
+  if (hasNvls(profile.cluster) != hasNvls(cluster)) {
+    auto word = [](bool on) { return on ? "on" : "off"; };
+    return Error{std::string("expects a profile taken with --nvls ") + word(hasNvls(cluster)) +
+                 ", as the cluster's key 'nccl' has it, but '" + file + "' was taken with --nvls " +
+                 word(hasNvls(profile.cluster)) + "; take another, or set nvls in 'nccl' to " +
+                 (hasNvls(profile.cluster) ? "true" : "false")};
+  }
   auto tables = std::make_shared<MachineTables>(profile, file);
   DeviceKind &device = cluster.device;
   // Rates of the largest measured work; a call's cost is that of the smallest.

@@ -173,10 +173,21 @@ Result<std::uint32_t> getValueBits(const PlannedLayer &layer, const std::vector<
   return bits;
 }
 
+/// Numbers of stages that divide the ranks, next to one that does not: "1 or 3 stages".
+static std::string suggestStages(std::int64_t ranks, std::int64_t stages) {
+  std::int64_t below = std::clamp<std::int64_t>(stages, 1, std::max<std::int64_t>(1, ranks)), above = below;
+  while (ranks % below)
+    --below;
+  while (above < ranks && ranks % above)
+    ++above;
+  return number(below) + (above > below ? " or " + number(above) : "") + (above == 1 ? " stage" : " stages");
+}
+
 Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch) {
   if (plan.ranks < 1 || plan.pipeline < 1 || plan.ranks % plan.pipeline)
     return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) + " ranks, but got " +
-                 number(plan.pipeline)};
+                 number(plan.pipeline) + "; give its units " + suggestStages(plan.ranks, plan.pipeline) +
+                 ", or take other ranks"};
   if (plan.virtualStages < 1)
     return Error{"plan key 'virtual_stages' expects at least 1, but got " + number(plan.virtualStages)};
   if (plan.globalBatch < 1 || plan.microBatches < 1 || plan.globalBatch % plan.microBatches)

@@ -32,10 +32,7 @@ SearchSpace SearchSpace::supported() {
   for (int level = 1; level <= 3; ++level)
     if (runs({.zero = level}))
       space.zeroLevels |= 1u << level;
-  // Interleaved plans are lowered as they are given; that the search looks for them there is to come.
-  std::erase_if(space.schedules, [](Schedule schedule) {
-    return schedule == Schedule::Interleaved || whyUnsupported(schedule).has_value();
-  });
+  std::erase_if(space.schedules, [](Schedule schedule) { return whyUnsupported(schedule).has_value(); });
   return space;
 }
 

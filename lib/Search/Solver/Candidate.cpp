@@ -87,7 +87,7 @@ std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &pro
   const SearchSpace &space = problem.space;
   std::vector<std::tuple<int, int, plan::Mesh>> offered;
   std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.layers.size()), std::int64_t(space.maxPipeline)});
-  for (std::int64_t stages = 1; stages <= most; ++stages) {
+  for (std::int64_t stages = space.minPipeline; stages <= most; ++stages) {
     if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
       continue;
     for (std::int64_t count = 1; count <= problem.globalBatch; ++count)
@@ -106,17 +106,21 @@ std::vector<PipelineShape> shapesOf(const Setting &setting) {
   std::vector<Schedule> schedules = {Schedule::OneFOneB};
   if (setting.stages > 1)
     schedules = problem.space.schedules;
-  auto layers = std::count_if(problem.layers.begin(), problem.layers.end(),
+  auto blocks = std::count_if(problem.layers.begin(), problem.layers.end(),
                               [](const Layer &layer) { return layer.role == LayerRole::Block; });
+  // As many parts as there are layers: up to a few all numbers, then those that divide the blocks.
+  auto isWorth = [&](const PipelineShape &shape) {
+    bool isFew = shape.virtualStages <= problem.space.maxVirtualStages;
+    return !whyImpossible(shape) && (isFew || (blocks % shape.parts() == 0 && shape.parts() <= blocks));
+  };
   for (Schedule schedule : schedules) {
     PipelineShape shape{schedule, setting.stages, 1, setting.microBatches};
     if (schedule != Schedule::Interleaved && schedule != Schedule::ZeroBubbleV) {
       shapes.push_back(shape);
       continue;
     }
-    int most = schedule == Schedule::ZeroBubbleV ? 2 : problem.space.maxVirtualStages;
-    for (shape.virtualStages = 2; shape.virtualStages <= most; ++shape.virtualStages)
-      if (shape.parts() <= layers && !whyImpossible(shape))
+    for (shape.virtualStages = 2; shape.parts() <= setting.layers(); ++shape.virtualStages)
+      if (isWorth(shape) && (!problem.space.virtualStages || problem.space.virtualStages == shape.virtualStages))
         shapes.push_back(shape);
   }
   return shapes;

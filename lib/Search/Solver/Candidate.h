@@ -1,10 +1,12 @@
 //===- Candidate.h - One pipeline shape, to be filled -----------*- C++ -*-===//
 //
 // Private to lib/Search. A candidate is a setting (pipeline degree,
-// micro-batches) under one schedule. Two ways to fill it:
+// micro-batches) under one schedule. Ways to fill it:
 //
 // * regular plans, for every schedule: parts of equal length, one kind of layer,
 //   and a second, smaller one for as many layers of a stage as memory asks for;
+//   where stages have several parts, then layers move from part to part;
+// * every plan, where stages have several parts and layers are few (SmallPlans.cpp);
 // * exact search, where a stage has one part: stage borders and the strategy of every
 //   layer, in CandidateSearch.cpp.
 //
@@ -50,6 +52,11 @@ struct Opened {
 /// Work of the plans on the hull, in steps of some nanoseconds.
 inline constexpr std::int64_t kHullWork = 4000000;
 
+/// Plans of a candidate up to which all are looked at where there is no exact search, most of them together, and
+/// placements that it may take.
+inline constexpr double kSmallPlans = 1 << 22;
+inline constexpr std::int64_t kSmallWork = 1000000;
+
 /// How far above its bound a candidate's plans are looked for, pass by pass, as a
 /// part of the gap to the best plan.
 inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
@@ -82,6 +89,11 @@ public:
 
   /// The best regular plan below `best`. `glance`: out of few, for a first limit.
   Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
+  /// The best plan below `best` of a small candidate, whatever its schedule: of those that kSmallWork placements come
+  /// to. Adds what it takes to `work`.
+  Found trySmall(double best, std::int64_t &work, const std::function<bool()> &stopped) const;
+  /// Whether its plans are few enough for that.
+  bool isSmall() const;
   /// A good plan below `best` of one that has an exact search, with few borders.
   /// Adds what it takes to `work`, at most about kHullWork.
   Found tryHull(double best, std::int64_t &work, const std::function<bool()> &stopped) const;

@@ -19,8 +19,7 @@ std::int64_t PlanPrice::peak() const {
   return most;
 }
 
-/// One direction, from a part whose last layer is `last` to the next.
-static double secondsBetween(const Setting &setting, const PipelineShape &shape, int part, const Option &last) {
+double secondsBetween(const Setting &setting, const PipelineShape &shape, int part, const Option &last) {
   if (shape.staysOnStage(part))
     return 0;
   int stage = shape.stageOf(part);

@@ -37,6 +37,9 @@ struct Choice {
 /// another: where the model comes back, under zb-v. Elsewhere its ends are as good as always apart.
 bool isReunited(const Setting &setting, const PipelineShape &shape, const std::vector<int> &partOf, std::size_t layer);
 
+/// One direction, from a part whose last layer is `last` to the next.
+double secondsBetween(const Setting &setting, const PipelineShape &shape, int part, const Option &last);
+
 /// `timetable` fits the setting. A plan that takes more than `limit` may come out
 /// as infinitely slow.
 PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice,

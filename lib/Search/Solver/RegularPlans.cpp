@@ -21,6 +21,11 @@
 namespace galvatron::search {
 
 namespace {
+/// How much slower than the best plan one of like parts may be for its layers to be moved from part to part, and moves
+/// without becoming better than that.
+constexpr double kRefined = 1.05;
+constexpr int kMostMoves = 64;
+
 class RegularPlans {
 public:
   RegularPlans(const Candidate &candidate, double best, const std::function<bool()> &stopped)
@@ -54,8 +59,12 @@ private:
   std::int64_t bytes(const Load &load, int stage) const;
 
   std::vector<std::vector<int>> partings() const;
+  std::vector<int> partOfSizes(const std::vector<int> &sizes) const;
   void setParting(const std::vector<int> &partOf);
   void tryKind(int kind, bool smallEnds, bool mix);
+  void tryPair(int kind, int other);
+  void refine(double limit);
+  bool moveLayers(std::vector<int> &sizes);
   bool mayBeBetter(const Load &load, double onTheWay, double tail) const;
   const Option *nearest(int layer, int stageClass, const Option &kind, bool small) const;
   bool fill(int kind, bool smallEnds);
@@ -74,6 +83,12 @@ private:
   std::vector<int> changes;                         ///< by stage
   Choice choice;
   Found found;
+  /// The kinds of layers that `found` has, `other` being the smaller one; -1: none.
+  struct Kinds {
+    int kind = -1, other = -1;
+    bool smallEnds = false;
+  };
+  Kinds here, ofFound;
 };
 
 /// Ways to cut the layers: what does not divide goes to the front, the middle or
@@ -99,13 +114,17 @@ std::vector<std::vector<int>> RegularPlans::partings() const {
   }
   std::vector<std::vector<int>> result;
   for (const std::vector<int> &size : ways) {
-    std::vector<int> partOf(first, 0);
-    for (int part = 0; part < parts(); ++part)
-      partOf.insert(partOf.end(), size[part], part);
-    partOf.resize(setting.layers(), parts() - 1);
-    result.push_back(std::move(partOf));
+    result.push_back(partOfSizes(size));
   }
   return result;
+}
+
+std::vector<int> RegularPlans::partOfSizes(const std::vector<int> &sizes) const {
+  std::vector<int> partOf(first, 0);
+  for (int part = 0; part < parts(); ++part)
+    partOf.insert(partOf.end(), sizes[part], part);
+  partOf.resize(setting.layers(), parts() - 1);
+  return partOf;
 }
 
 const Option *RegularPlans::nearest(int layer, int stageClass, const Option &kind, bool small) const {
@@ -238,6 +257,7 @@ void RegularPlans::consider() {
   if (price.peak() > setting.problem->cluster.memoryBytesPerDevice || !(price.seconds < found.seconds))
     return;
   found = {price.seconds, choice.options, choice.partOf, {}};
+  ofFound = here;
 }
 
 void RegularPlans::setParting(const std::vector<int> &partOf) {
@@ -255,6 +275,7 @@ void RegularPlans::setParting(const std::vector<int> &partOf) {
 void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
   if (!fill(kind, smallEnds))
     return;
+  here = {kind, -1, smallEnds};
   measure();
   double onTheWay = 0;
   bool fits = true;
@@ -269,7 +290,6 @@ void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
     return consider();
   if (setting.problem->space.uniform || !mix)
     return;
-  std::vector<const Option *> plain = choice.options;
   const Option &from = kinds()[kind];
   for (int other = 0; other < int(kinds().size()); ++other) {
     const Option &to = kinds()[other];
@@ -278,15 +298,61 @@ void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
         to.backward - to.weight < from.backward - from.weight || to.backward < from.backward ||
         to.weight < from.weight || to.tail + to.time() < from.tail + from.time())
       continue; // a longer backward hides more of the tail
-    if (!shrink(kind, other))
-      continue;
-    consider();
-    choice.options = plain;
+    tryPair(kind, other);
   }
+}
+
+/// With all layers of `kind`, as many as must take `other`.
+void RegularPlans::tryPair(int kind, int other) {
+  std::vector<const Option *> plain = choice.options;
+  here.other = other;
+  if (shrink(kind, other))
+    consider();
+  choice.options = std::move(plain);
+}
+
+/// Takes a layer from one part and gives it to another, those between moving on by one, where that is faster.
+bool RegularPlans::moveLayers(std::vector<int> &sizes) {
+  Kinds kinds = ofFound;
+  // An end of the model alone may be a part.
+  auto isLeast = [&](int part) {
+    bool hasEnd = (part == 0 && first > 0) || (part + 1 == parts() && last < setting.layers());
+    return sizes[part] == (hasEnd ? 0 : 1);
+  };
+  for (int from = 0; from < parts(); ++from)
+    for (int to = 0; to < parts() && !stopped(); ++to) {
+      if (from == to || isLeast(from))
+        continue;
+      std::vector<int> moved = sizes;
+      --moved[from];
+      ++moved[to];
+      setParting(partOfSizes(moved));
+      double before = found.seconds;
+      tryKind(kinds.kind, kinds.smallEnds, /*mix=*/false);
+      if (kinds.other >= 0 && here.kind == kinds.kind)
+        tryPair(kinds.kind, kinds.other);
+      if (found.seconds < before) {
+        sizes = std::move(moved);
+        return true;
+      }
+    }
+  return false;
+}
+
+/// Parts that take unlike times, such as those with an end of the model, want unlike numbers of layers.
+void RegularPlans::refine(double limit) {
+  std::vector<int> sizes(parts(), 0);
+  for (int layer = first; layer < last; ++layer)
+    ++sizes[found.partOf[layer]];
+  for (int round = 0; round < kMostMoves && moveLayers(sizes);)
+    round += found.seconds >= limit;
 }
 
 Found RegularPlans::run(bool glance) {
   double before = found.seconds;
+  bool refines = !glance && !candidate.hasExactSearch() && setting.problem->space.unevenStages;
+  if (refines)
+    found.seconds *= kRefined;
   std::vector<std::vector<int>> ways = partings();
   if (glance && !ways.empty())
     ways = {ways[ways.size() / 2]};
@@ -300,6 +366,8 @@ Found RegularPlans::run(bool glance) {
           tryKind(kind, smallEnds, !glance);
     }
   }
+  if (refines && !found.partOf.empty())
+    refine(before);
   if (found.seconds >= before)
     return {};
   found.lists = {candidate.sharedOptions()};

@@ -61,6 +61,7 @@ private:
   void hullPlans();
   void anyPlan();
   void exactPlans();
+  void smallPlans();
   void accept(const Candidate &candidate, Found found);
   void finishPlan();
   void explainInfeasible();
@@ -331,6 +332,25 @@ void Search::exactPlans() {
   }
 }
 
+/// Stages of several parts have no exact search, but where layers are few every plan is looked at.
+void Search::smallPlans() {
+  std::function<bool()> stop = [this] { return stopped(); };
+  std::vector<const Candidate *> order;
+  for (const auto &candidate : candidates)
+    if (!candidate->hasExactSearch() && candidate->isSmall() && problem.space.unevenStages)
+      order.push_back(candidate.get());
+  for (std::size_t at = 0; at < order.size() && !stopped();) {
+    std::vector<const Candidate *> wave = nextWave(order, at, kWave);
+    std::vector<Found> found(wave.size());
+    std::vector<std::int64_t> work(wave.size(), 0);
+    double limit = best.seconds * (1 - kRounding);
+    inParallel(wave.size(), [&](std::size_t i) { found[i] = wave[i]->trySmall(limit, work[i], stop); });
+    for (std::size_t i = 0; i < wave.size(); ++i)
+      accept(*wave[i], std::move(found[i]));
+    report(false);
+  }
+}
+
 void Search::explainInfeasible() {
   Infeasible &out = solution.infeasible;
   LeastMemory least;
@@ -380,6 +400,7 @@ Result<Solution> Search::run() {
   if (auto error = check())
     return *error;
   makeCandidates();
+  best.seconds = options.limitSeconds;
   // A glance at all of them gives a limit that spares most of the second look.
   regularPlans(true);
   bool isRaised = winner && !problem.space.uniform;
@@ -393,6 +414,7 @@ Result<Solution> Search::run() {
       raiseBounds();
     hullPlans();
     exactPlans();
+    smallPlans();
   }
   solution.interrupted = stopped();
   if (solution.interrupted && !winner)
@@ -401,7 +423,7 @@ Result<Solution> Search::run() {
     floor = std::min(floor, candidates.front()->bound());
   if (winner)
     finishPlan();
-  else if (!solution.interrupted)
+  else if (!solution.interrupted && options.limitSeconds == kInfinity)
     explainInfeasible();
   report(true);
   solution.searchSeconds = seconds();
@@ -421,6 +443,7 @@ Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan) {
   PlanPrice price = pricePlan(given->setting, given->timetable, given->choice);
   Plan result = assemblePlan(given->setting, given->timetable, given->choice, price);
   result.mesh = plan.mesh; // in its own words
+  result.nccl = plan.nccl;
   explainPlan(result, given->setting, given->timetable, given->choice, price);
   return result;
 }

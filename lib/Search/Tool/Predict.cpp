@@ -8,6 +8,7 @@
 #include "galvatron/Search/Model/MachineTables.h"
 #include "lib/Search/Formats/JsonReader.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -64,11 +65,24 @@ Result<Prediction> predictFolder(const ToolOptions &options) {
   return Prediction{std::move(*step), std::move(*simulated)};
 }
 
+std::string warnOfMemory(const StepTimetable &step) {
+  auto largest = std::max_element(
+      step.stages.begin(), step.stages.end(),
+      [](const StageTimetable &one, const StageTimetable &other) { return one.arenaBytes < other.arenaBytes; });
+  std::int64_t beside = step.cluster.device.overhead.least(step.ranks()), memory = step.cluster.memoryBytesPerDevice;
+  if (largest->arenaBytes <= memory - beside)
+    return "";
+  return "stage " + std::to_string(largest - step.stages.begin()) + " takes " + formatBytes(double(largest->arenaBytes)) +
+         (beside ? " and what libraries take beside it, at least " + formatBytes(double(beside)) : "") +
+         ", but devices of this cluster have " + formatBytes(double(memory)) + ": it does not run there";
+}
+
 nlohmann::ordered_json describePrediction(const Prediction &prediction) {
   const StepTimetable &step = prediction.step;
   return {{"status", "ok"},
           {"predicted_step_seconds", prediction.simulated.stepSeconds},
           {"lowered_with_step_seconds", step.predictedStepSeconds},
+          {"fits", warnOfMemory(step).empty()},
           {"plan", step.plan},
           {"model", step.model},
           {"ranks", step.ranks()},

@@ -24,6 +24,9 @@ struct Prediction {
 Result<Prediction> predictFolder(const ToolOptions &options);
 
 /// What is printed of it.
+/// What to say where a stage takes more memory than its devices have; empty where all fit.
+std::string warnOfMemory(const StepTimetable &step);
+
 nlohmann::ordered_json describePrediction(const Prediction &prediction);
 
 } // namespace galvatron::search

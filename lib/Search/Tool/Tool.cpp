@@ -124,6 +124,8 @@ std::optional<Error> Tool::predict() {
   if (!prediction)
     return prediction.error();
   output = describePrediction(*prediction);
+  if (std::string warning = warnOfMemory(prediction->step); !warning.empty())
+    std::fprintf(stderr, "galvatron-search: warning: %s\n", warning.c_str());
   if (options.traceFile.empty())
     return std::nullopt;
   return writeFile(options.traceFile, writeStepTrace(prediction->step, prediction->simulated));
@@ -506,6 +508,8 @@ Plan Tool::inReferenceWords(Plan plan) const {
 std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const Solution *solution) {
   CheckReport report = solution ? checkPlan(problem, plan) : checkGivenPlan(problem, plan);
   if (std::optional<Error> error = report.error())
+    return error;
+  if (std::optional<Error> error = recordNccl(problem.cluster, plan))
     return error;
   if (wantsReasons())
     addProfileReason(problem, plan);

@@ -1,9 +1,11 @@
 // What a user reads on a machine that cannot run a program; needs no GPU.
 #include "runtime/cuda/Machine.h"
+#include "runtime/cuda/NcclSettings.h"
 
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <optional>
 #include <unistd.h>
 
 using namespace galvatron::cuda;
@@ -55,6 +57,78 @@ TEST(CudaMachine, TheOverheadIsReadFromThePlan) {
   EXPECT_EQ(overheadBytes(file, 0), 0);
 }
 
+/// Sets variables of the environment, and puts them back.
+class CudaNccl : public ::testing::Test {
+protected:
+  void SetUp() override {
+    for (const char *name : kNames) {
+      const char *value = std::getenv(name);
+      before.push_back(value ? std::optional<std::string>(value) : std::nullopt);
+      unsetenv(name);
+    }
+  }
+  void TearDown() override {
+    for (size_t i = 0; i < std::size(kNames); ++i)
+      before[i] ? setenv(kNames[i], before[i]->c_str(), 1) : unsetenv(kNames[i]);
+  }
+
+  /// With one variable as the user has it.
+  std::string problem(const char *name, const char *value, NcclSettings settings) {
+    for (const char *each : kNames)
+      unsetenv(each);
+    setenv(name, value, 1);
+    return settleNccl("rank 3 (stage 1, host)", settings).message;
+  }
+
+  static constexpr const char *kNames[] = {"NCCL_NVLS_ENABLE", "NCCL_MAX_CTAS", "NCCL_MIN_CTAS"};
+  std::vector<std::optional<std::string>> before;
+};
+
+TEST_F(CudaNccl, VariablesAreSetSoThatNoFileSetsThem) {
+  EXPECT_TRUE(settleNccl("rank 0", {}).ok());
+  EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "0");
+  EXPECT_STREQ(std::getenv("NCCL_MAX_CTAS"), "");
+  EXPECT_STREQ(std::getenv("NCCL_MIN_CTAS"), "");
+  EXPECT_TRUE(settleNccl("rank 0", {}).ok()); // what it set itself does not contradict it
+  unsetenv("NCCL_NVLS_ENABLE");
+  EXPECT_TRUE(settleNccl("rank 0", {.nvls = true}).ok());
+  EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "1");
+}
+
+TEST_F(CudaNccl, WhatContradictsThePlanIsRefusedWithBothValues) {
+  for (const char *value : {"1", "2", "on", " "})
+    EXPECT_EQ(problem("NCCL_NVLS_ENABLE", value, {}),
+              "rank 3 (stage 1, host) has NCCL_NVLS_ENABLE=" + std::string(value) +
+                  " in its environment, but this program was planned with 0 (plan.json, nccl: nvls false), by which its "
+                  "memory is known; unset it, or compile with another 'nccl' in the cluster file");
+  EXPECT_THAT(problem("NCCL_NVLS_ENABLE", "0", {.nvls = true}), HasSubstr("planned with 1 (plan.json, nccl: nvls true)"));
+  EXPECT_THAT(problem("NCCL_MAX_CTAS", "64", {}), HasSubstr("has NCCL_MAX_CTAS=64 in its environment, but this program was "
+                                                            "planned with 32 (plan.json, nccl: max_blocks)"));
+  EXPECT_THAT(problem("NCCL_MIN_CTAS", "8", {}), HasSubstr("planned with 1 (plan.json, nccl: at least one block)"));
+  EXPECT_EQ(problem("NCCL_NVLS_ENABLE", "0", {}), "");
+  EXPECT_EQ(problem("NCCL_NVLS_ENABLE", "", {}), "");
+  EXPECT_EQ(problem("NCCL_MAX_CTAS", "16", {.maxBlocks = 16}), "");
+  EXPECT_STREQ(std::getenv("NCCL_MAX_CTAS"), ""); // of channels it is another number
+}
+
+TEST(CudaMachine, SettingsOfNcclAreReadFromThePlan) {
+  std::string file = ::testing::TempDir() + "galvatron-nccl-" + std::to_string(getpid()) + ".json";
+  auto read = [&](const char *text) {
+    std::ofstream(file) << text;
+    return readNcclSettings(file);
+  };
+  NcclSettings own = read(R"({"nccl": {"nvls": true, "max_blocks": 16}})");
+  EXPECT_TRUE(own.nvls);
+  EXPECT_EQ(own.maxBlocks, 16);
+  for (const char *text : {R"({"ranks": 1})", R"({"nccl": {"nvls": 1, "max_blocks": 99}})", R"({"nccl": 3})", "[1]", "{"}) {
+    own = read(text);
+    EXPECT_FALSE(own.nvls) << text;
+    EXPECT_EQ(own.maxBlocks, 32) << text;
+  }
+  std::remove(file.c_str());
+  EXPECT_FALSE(readNcclSettings(file).nvls);
+}
+
 // Kernels that wait for other ranks hold their multiprocessors: all that may wait at once must find room.
 TEST(CudaMachine, EveryCommunicatorFindsRoom) {
   for (int multiprocessors : {16, 108, 132})
@@ -67,6 +141,7 @@ TEST(CudaMachine, EveryCommunicatorFindsRoom) {
       }
   EXPECT_EQ(communicatorBlocks(132, 2, 4).group, 32);
   EXPECT_EQ(communicatorBlocks(132, 2, 4).channel, 8);
+  EXPECT_EQ(communicatorBlocks(132, 2, 4, /*most=*/16).group, 16);
 }
 
 } // namespace

@@ -271,6 +271,57 @@ TEST(BudgetSearch, a_plan_that_does_not_hold_what_it_says_is_an_error_and_not_lo
   EXPECT_THAT(trace, IsEmpty());
 }
 
+/// Two stages of one rank, whose plans may have several parts a stage.
+Problem problemOfParts(const RandomCosts &costs, int64_t memory) {
+  Problem problem = randomProblem(costs, 2, 8, 4, memory);
+  problem.space.stages = 2;
+  problem.space.schedules.push_back(search::Schedule::Interleaved);
+  return problem;
+}
+
+/// By estimates that hold, the answer is the search's, whatever the schedule; by others it fits, and nothing that was
+/// lowered and fits is faster.
+TEST(BudgetSearch, takes_several_parts_a_stage_where_they_are_faster) {
+  int interleaved = 0, above = 0;
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    RandomCosts costs(seed);
+    int64_t roomy = getMostBytes(*answerOf(problemOfParts(costs, kPlenty), FakeLowering{}).plan);
+    for (int64_t memory : {roomy, roomy * 9 / 10, roomy * 3 / 4}) {
+      Problem problem = problemOfParts(costs, memory);
+      search::Result<search::Solution> best = search::solve(problem);
+      BudgetAnswer answer = answerOf(problem, FakeLowering{});
+      ASSERT_EQ(bool(answer.plan), bool(best->plan));
+      if (!answer.plan)
+        continue;
+      EXPECT_DOUBLE_EQ(answer.plan->predictedStepSeconds, best->plan->predictedStepSeconds);
+      interleaved += answer.plan->schedule == search::Schedule::Interleaved;
+      std::vector<Plan> trace;
+      FakeLowering wrong{.share = 0.9, .spread = 0.4, .trace = &trace};
+      answer = answerOf(problem, wrong);
+      expectNoneTwice(trace);
+      ASSERT_TRUE(answer.plan);
+      EXPECT_LE(getMostBytes(*answer.plan), memory);
+      for (Plan plan : trace) {
+        setBytes(plan, *FakeLowering{0.9, 0.4}(plan));
+        above += plan.virtualStages > 1 && getMostBytes(plan) > memory;
+        if (getMostBytes(plan) <= memory)
+          EXPECT_GE(plan.predictedStepSeconds, answer.plan->predictedStepSeconds * (1 - 1e-9));
+      }
+    }
+  }
+  EXPECT_GT(interleaved, 5);
+  EXPECT_GT(above, 0); // some took more than they were thought to, and others were tried
+}
+
+TEST(BudgetSearch, a_stage_of_other_parts_is_another_stage) {
+  RandomCosts costs(0);
+  Plan plan = *search::solve(problemOfParts(costs, kPlenty))->plan;
+  ASSERT_EQ(plan.schedule, search::Schedule::Interleaved);
+  std::string text = describeStage(plan, 0);
+  EXPECT_THAT(text, HasSubstr("interleaved of " + std::to_string(plan.virtualStages) + " parts"));
+  EXPECT_THAT(text, HasSubstr(" in part 0"));
+}
+
 TEST(BudgetSearch, an_inconsistent_problem_is_an_error) {
   RandomCosts costs(1);
   Problem problem = problemOf(costs, kPlenty);

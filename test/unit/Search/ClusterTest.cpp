@@ -2,6 +2,7 @@
 #include "galvatron/Search/Model/Cluster.h"
 
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Model/Plan.h"
 
 #include <gtest/gtest.h>
 
@@ -65,6 +66,42 @@ TEST(Cluster, refuses_rates_that_no_link_has) {
   EXPECT_NE(with(R"({"us": 1e300})").find("expects a latency below 1e12"), std::string::npos);
   EXPECT_NE(with(R"({"sends": [{"MB": 1, "GB_per_s": 1e300}]})").find("expects sizes and rates below 1e9 GB"),
             std::string::npos);
+}
+
+TEST(Cluster, nccl_is_of_gpus_or_as_the_file_says) {
+  auto with = [](const std::string &rest) { return parseCluster(R"({"nodes": 1, "devices_per_node": 2)" + rest + "}"); };
+  EXPECT_FALSE(with("")->nccl);
+  EXPECT_FALSE(with(R"(, "device": "h200")")->nccl->nvls);
+  EXPECT_EQ(with(R"(, "device": "h200")")->nccl->maxBlocks, 32);
+  EXPECT_EQ(with(R"(, "nccl": {"nvls": false, "max_blocks": 16})")->nccl->maxBlocks, 16);
+  auto problem = [&](const std::string &nccl) {
+    auto read = with(R"(, "device": "h200", "nccl": )" + nccl);
+    return read ? "" : read.error().message;
+  };
+  EXPECT_EQ(problem(R"({"nvls": true})"),
+            "cluster key 'nccl' has nvls true, whose memory is only known where it was measured; name a profile taken "
+            "with --nvls on as 'profile', or set it to false");
+  EXPECT_NE(problem(R"({"max_blocks": 33})").find("cluster key 'nccl' key 'max_blocks' expects"), std::string::npos)
+      << problem(R"({"max_blocks": 33})");
+  EXPECT_NE(problem(R"({"max_blocks": 0})").find("key 'max_blocks'"), std::string::npos);
+  EXPECT_NE(problem(R"({"nvls": 1})").find("key 'nvls' expects"), std::string::npos) << problem(R"({"nvls": 1})");
+  EXPECT_NE(problem(R"({"channels": 1})").find("cluster key 'nccl'"), std::string::npos);
+}
+
+TEST(Cluster, a_plan_records_nccl_and_has_no_more_than_its_cluster) {
+  Cluster gpus = *hostCluster(2, 0, "h200");
+  Plan plan;
+  EXPECT_FALSE(recordNccl(gpus, plan));
+  EXPECT_FALSE(plan.nccl->nvls);
+  plan.nccl->maxBlocks = 16;
+  EXPECT_FALSE(recordNccl(gpus, plan));
+  EXPECT_EQ(plan.nccl->maxBlocks, 16); // its own
+  plan.nccl->nvls = true;
+  EXPECT_NE(recordNccl(gpus, plan)->message.find("plan key 'nccl' has nvls true, but the cluster has not; give one with "
+                                                 "--cluster that has"),
+            std::string::npos);
+  gpus.nccl->nvls = true;
+  EXPECT_FALSE(recordNccl(gpus, plan));
 }
 
 TEST(Cluster, refuses_what_is_no_size) {

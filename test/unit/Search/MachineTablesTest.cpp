@@ -121,6 +121,31 @@ TEST(MachineTables, another_kind_of_device_is_refused) {
             std::string::npos);
 }
 
+TEST(MachineTables, a_profile_with_multicast_is_for_clusters_with_it) {
+  MachineProfile profile = example();
+  Cluster cluster = profile.cluster;
+  cluster.nccl = NcclSettings{.nvls = true};
+  EXPECT_EQ(applyProfile(profile, "p.json", cluster)->message,
+            "expects a profile taken with --nvls on, as the cluster's key 'nccl' has it, but 'p.json' was taken with "
+            "--nvls off; take another, or set nvls in 'nccl' to false");
+  profile.cluster.nccl = cluster.nccl;
+  EXPECT_FALSE(applyProfile(profile, "p.json", cluster));
+  cluster.nccl.reset();
+  EXPECT_NE(applyProfile(profile, "p.json", cluster)->message.find("set nvls in 'nccl' to true"), std::string::npos);
+  // In the files, too.
+  std::string folder = ::testing::TempDir(), written = writeMachineProfile(profile);
+  ASSERT_TRUE(parseMachineProfile(written)) << parseMachineProfile(written).error().message;
+  EXPECT_TRUE(parseMachineProfile(written)->cluster.nccl->nvls);
+  std::ofstream(folder + "/nvls.json") << written;
+  auto read = [&](const std::string &nvls) {
+    return parseCluster(R"({"nodes": 1, "devices_per_node": 4, "profile": "nvls.json", "nccl": {"nvls": )" + nvls + "}}",
+                        folder);
+  };
+  ASSERT_TRUE(read("true")) << read("true").error().message;
+  EXPECT_TRUE(read("true")->nccl->nvls);
+  EXPECT_NE(read("false").error().message.find("was taken with --nvls on"), std::string::npos);
+}
+
 TEST(MachineTables, a_cluster_file_brings_them_along) {
   std::string folder = ::testing::TempDir(), file = folder + "/tables.json";
   std::ofstream(file) << writeMachineProfile(example());

@@ -57,7 +57,7 @@ TEST(Plan, says_which_key_is_wrong) {
           {"/format", Json("x"), "key 'format' expects 'galvatron-plan', but got 'x'"},
           {"/version", Json(2), "key 'version' expects 1, but got 2"},
           {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '2f2b'"},
-          {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
+          {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3; give its units 2 or 4 stages, or take other ranks"},
           {"/virtual_stages", Json(2),
            "plan key 'virtual_stages' expects 1, the only part of a stage, under schedule 1f1b, but got 2; remove it, "
            "or use schedule interleaved"},

@@ -73,6 +73,7 @@ inline Problem randomProblem(const CostSource &costs, int ranks, int layers, std
                                    &SearchSpace::strided, &SearchSpace::recomputeValues})
     problem.space.*offer = false;
   problem.space.zeroLevels = 1;
+  problem.space.schedules = {Schedule::OneFOneB, Schedule::GPipe};
   for (int layer = 0; layer < layers; ++layer) {
     bool first = layer == 0, last = layer == layers - 1;
     std::string type = first ? "embedding" : last ? "head" : "layer" + std::to_string(types > 1 ? layer % types : 0);

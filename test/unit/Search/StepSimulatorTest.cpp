@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <map>
 #include <random>
 
 using namespace galvatron::search;
@@ -159,6 +160,51 @@ TEST(StepSimulator, tells_of_stages_that_wait_for_one_another) {
                                        "'end of send stage 1', stage 1 in 'end of send stage 0'; lower the plan again");
 }
 
+/// Viewers drop what begins before the one before it ends, be it by a nanosecond.
+TEST(StepSimulator, writes_spans_that_do_not_overlap_by_rounding) {
+  StepTimetable step;
+  step.cluster = *hostCluster(1);
+  step.bodies.push_back({"third", {{.function = "matmul", .flops = 1e-6 / 3}}});
+  step.stages.resize(1);
+  for (int i = 0; i < 50; ++i)
+    step.stages[0].entries.push_back(compute(EntryKind::Forward, 0, i));
+  auto trace = nlohmann::json::parse(writeStepTrace(step, *simulateStep(step, RoundPrices(true))));
+  auto nanos = [](const nlohmann::json &micros) { return std::llround(micros.get<double>() * 1000); };
+  long long end = 0, spans = 0;
+  for (const nlohmann::json &event : trace["traceEvents"])
+    if (event["ph"] == "X" && event["tid"] == 1) {
+      EXPECT_GE(nanos(event["ts"]), end) << event;
+      end = nanos(event["ts"]) + nanos(event["dur"]);
+      ++spans;
+    }
+  EXPECT_EQ(spans, 51); // and the update
+}
+
+TEST(StepSimulator, writes_groups_that_may_be_under_way_at_once_beside_each_other) {
+  StepTimetable step = twoStages();
+  for (int group : {0, 1, 0}) {
+    StepEntry gather = compute(EntryKind::AllGather, -1, 0);
+    gather.stream = "collectives", gather.category = "collective", gather.group = group, gather.bytes = 16;
+    step.stages[0].entries.insert(step.stages[0].entries.begin(), gather);
+  }
+  step.stages[0].groups.resize(2);
+  for (StepEntry &entry : step.stages[0].entries) // three entries further on
+    entry.endedBy += entry.endedBy >= 0 ? 3 : 0, entry.ends += entry.ends >= 0 ? 3 : 0;
+  auto trace = nlohmann::json::parse(writeStepTrace(step, *simulateStep(step, RoundPrices(false))));
+  std::vector<std::int64_t> threads;
+  std::map<std::int64_t, std::string> names;
+  for (const nlohmann::json &event : trace["traceEvents"]) {
+    if (event["pid"] == 0 && event["name"] == "thread_name")
+      names[event["tid"]] = event["args"]["name"];
+    if (event["pid"] == 0 && event["ph"] == "X" && event["cat"] == "collective")
+      threads.push_back(event["tid"]);
+  }
+  std::int64_t other = 2 + (1 << 20);
+  EXPECT_EQ(threads, (std::vector<std::int64_t>{2, other, 2, 2})); // the last: sums of all ranks
+  EXPECT_EQ(names[2], "collectives");
+  EXPECT_EQ(names[other], "collectives");
+}
+
 TEST(TimetableFile, is_read_as_it_was_written) {
   StepTimetable step = twoStages();
   noteSimulation(step, *simulateStep(step, RoundPrices(true)));
@@ -193,7 +239,17 @@ TEST(TimetableFile, names_what_is_wrong) {
            {"\"peer\":1", "\"peer\":2",
             "timetable stage 0 entry 'send stage 1' key 'peer' expects another stage, but got 2"},
            {"\"flops\":2.0", "\"flops\":-2.0",
-            "timetable body 0 call 0 key 'flops' expects at least 0, but got -2.000000"},
+            "timetable body 0 call 0 key 'flops' expects a number from 0 to 1e+30, but got -2.0"},
+           {"\"flops\":2.0", "\"flops\":2e30",
+            "timetable body 0 call 0 key 'flops' expects a number from 0 to 1e+30, but got 2e+30"},
+           {"\"body\":\"body2\"", "\"body\":\"body2\",\"start\":0,\"seconds\":1e300",
+            "timetable stage 0 entry 0 key 'seconds' expects a number from 0 to 1000000000.0, but got 1e+300"},
+           {"\"body\":\"body2\"", "\"body\":\"body2\",\"start\":1,\"seconds\":2",
+            "timetable stage 0 entry 0 keys 'start' and 'seconds' expect an end within the step's "
+            "predicted_step_seconds, -1.0, but got 3.0"},
+           {"\"buffers\": []", "\"buffers\": [{\"name\": \"x\", \"unit\": \"y\", \"kind\": \"activation\"}]",
+            "timetable stage 0 buffer 0 key 'unit' expects a module of the timetable's units, or a state's parameter, "
+            "but got 'y'"},
            {"\"entries\": [", "\"entries\": 1, \"more\": [",
             "timetable stage 0 key 'entries' expects a list, but got 1"},
            {"{\"stage\": 1,", "{\"stage\": 3,", "timetable stage 1 key 'stage' expects 1, as stages stand in order"},

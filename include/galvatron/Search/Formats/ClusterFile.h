@@ -20,8 +20,9 @@ namespace galvatron::search {
 /// "group", "direction", "peer", "sums", "mapping", "call"}`, the fields of OverheadBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. `profile` names a profile.json, relative to `folder`, whose tables then price
-/// kernels and groups. Unknown keys, wrong types, rates that are not positive are errors.
-Result<Cluster> parseCluster(std::string_view json, const std::string &folder = "");
+/// kernels and groups. `nccl` is `{"nvls", "max_blocks"}`, where nvls true takes such a profile taken with it.
+/// Unknown keys, wrong types, rates that are not positive are errors. `isMeasured`: of a profile itself.
+Result<Cluster> parseCluster(std::string_view json, const std::string &folder = "", bool isMeasured = false);
 
 /// The same on one line: what `parseCluster` reads into a cluster whose steps take as long.
 std::string writeCluster(const Cluster &cluster);

@@ -12,6 +12,7 @@
 #ifndef GALVATRON_SEARCH_MODEL_CLUSTER_H
 #define GALVATRON_SEARCH_MODEL_CLUSTER_H
 
+#include "galvatron/Search/Model/Nccl.h"
 #include "galvatron/Search/Model/Result.h"
 
 #include <cstdint>
@@ -134,6 +135,8 @@ struct Cluster {
   /// Nodes of different link speed: node k's own `inter` link, or empty when
   /// all are alike. A group is as fast as the slowest node it touches.
   std::vector<Link> interOfNode;
+  /// None of devices that know no NCCL, unless the file says it.
+  std::optional<NcclSettings> nccl;
 
   std::int64_t ranks() const { return nodes * devicesPerNode; }
 

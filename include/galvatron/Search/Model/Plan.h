@@ -110,6 +110,8 @@ struct Plan {
   std::vector<std::int64_t> peakBytesPerRank;
   /// What the rank's device has in use beside that (OverheadBytes). Empty when unknown.
   std::vector<std::int64_t> overheadBytesPerRank;
+  /// How its ranks run NCCL; none where the cluster's devices know none.
+  std::optional<NcclSettings> nccl;
   double predictedStepSeconds = 0;
   /// The same of the lowered program, simulated entry by entry (Check/StepSimulator.h); 0: unknown.
   double simulatedStepSeconds = 0;

@@ -173,10 +173,14 @@ struct SearchSpace {
   bool tensorInEnds = true, ulyssesInEnds = true;
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
-  int maxPipeline = 1 << 20;
+  int minPipeline = 1, maxPipeline = 1 << 20;
   std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble,
                                      Schedule::ZeroBubbleV};
-  int maxVirtualStages = 8; ///< parts a stage when interleaved
+  /// Parts a stage when interleaved, up to which all numbers are searched; beyond, up to a layer a part, those that
+  /// divide the layers.
+  int maxVirtualStages = 8;
+  /// 0: these; else exactly this many parts a stage, of schedules that have several.
+  int virtualStages = 0;
   /// 0: all counts that divide the batch; else exactly this one.
   int microBatches = 0;
   /// 0: all; else exactly this many stages.

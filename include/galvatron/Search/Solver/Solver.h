@@ -8,8 +8,10 @@
 // GPipe, 1F1B and zero bubble are searched exactly: dynamic programming over
 // (layer, layout of its boundary) with sets of labels that no other label beats in
 // (forward, backward, step tail, memory), candidates visited by lower bound, so
-// that most are never opened. Interleaved plans are searched among regular ones
-// (lib/Search/Solver/RegularPlans.cpp).
+// that most are never opened. Interleaved plans and those of zb-v are searched
+// among regular ones and, from these, by moving layers from part to part
+// (lib/Search/Solver/RegularPlans.cpp); where there are few, all of them
+// (SmallPlans.cpp).
 //
 //===----------------------------------------------------------------------===//
 
@@ -22,6 +24,7 @@
 
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,6 +45,8 @@ struct SolveOptions {
   const std::atomic<bool> *stop = nullptr;
   /// Give up improving after this many seconds; 0: never.
   double timeLimitSeconds = 0;
+  /// Only plans that take less are looked for. Where there are none, nothing says what would fit.
+  double limitSeconds = std::numeric_limits<double>::infinity();
   /// Fill Plan::reasons (alternatives of every layer).
   bool explain = true;
   /// Threads of the search, the caller's included. The answer is the same for any
@@ -71,7 +76,7 @@ struct Solution {
   std::optional<Plan> plan;
   Infeasible infeasible; ///< meaningful without a plan
   bool interrupted = false;
-  /// No plan is better by more than this share of the step: 0 when the search
+  /// No plan of one part a stage is better by more than this share of the step: 0 when the search
   /// was exact to the end. Larger only where exactness would have needed more
   /// labels than `SolveOptions::labelBudget`.
   double provenWithin = 0;
