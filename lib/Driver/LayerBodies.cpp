@@ -58,9 +58,10 @@ static search::ProfiledModel describeModel(const ModelLayers &model, const llvm:
     StringRef role = layer.role == search::LayerRole::Embedding ? "embedding"
                      : layer.role == search::LayerRole::Head    ? "head"
                                                                 : "layer";
-    described.units.push_back({layer.path, layer.layerType, role.str()});
     graph::CallOp callee = call;
-    all += hashes.lookup(callee.getCallee()) + "\n";
+    std::string hash = hashes.lookup(callee.getCallee());
+    described.units.push_back({layer.path, layer.layerType, role.str(), hash});
+    all += hash + "\n";
   }
   described.hash = hashText(all);
   return described;
@@ -73,12 +74,16 @@ class LayerBytes {
 public:
   explicit LayerBytes(const Timetable &timetable) : timetable(timetable) {}
 
-  void measure(graph::CallOp call, search::PreparedLayer &layer) const {
+  /// Of calls in order.
+  void measure(graph::CallOp call, search::PreparedLayer &layer) {
     llvm::StringSet<> names;
     names.insert_range(call.getParameters().getAsValueRange<StringAttr>());
     for (const StageParameter &parameter : timetable.parameters)
       if (llvm::any_of(parameter.names, [&](const std::string &name) { return names.contains(name); })) {
         layer.parameters.push_back(parameter.names.front());
+        layer.parameterBytes += 4 * parameter.count;
+        if (!seen.insert(parameter.names.front()).second)
+          layer.sharedBytes += 4 * parameter.count;
         // The parameter, its gradient and two moments, in f32; the copy that bodies read.
         layer.stateBytes += parameter.count * ((parameter.trained ? 16 : 4) + (parameter.hasCopy ? 2 : 0));
       }
@@ -104,6 +109,7 @@ public:
 
 private:
   const Timetable &timetable;
+  llvm::StringSet<> seen; ///< parameters of layers before
 };
 
 class BodiesJob {
@@ -116,9 +122,9 @@ public:
 private:
   LogicalResult prepare(ModuleOp module);
   FailureOr<OwningOpRef<ModuleOp>> differentiate(ModuleOp module, int64_t samples);
-  LogicalResult build(ModuleOp module, int64_t samples, const std::string &strategy, bool recomputes,
+  LogicalResult build(ModuleOp module, int64_t samples, const std::string &strategy, bool isWanted,
                       search::PreparedBodies &bodies);
-  void add(ModuleOp module, int64_t samples, const std::string &strategy, bool recomputes);
+  void add(ModuleOp module, int64_t samples, const std::string &strategy, bool recomputes, bool isWanted = true);
   FailureOr<search::BodiesRequest> readRequest() const;
 
   const MainJobOptions &options;
@@ -177,12 +183,12 @@ LogicalResult BodiesJob::prepare(ModuleOp module) {
   return success();
 }
 
-LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::string &strategy, bool recomputes,
+LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::string &strategy, bool isWanted,
                                search::PreparedBodies &bodies) {
   FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model))
     return failure();
-  std::string text = search::writeUniformPlan(model->layers, strategy, bodies.ranks, samples, recomputes);
+  std::string text = search::writeUniformPlan(model->layers, strategy, bodies.ranks, samples, bodies.recomputes);
   search::PlanTarget target{
       .layers = model->layers, .ranks = bodies.ranks, .globalBatch = samples, .supportedOnly = true};
   search::Result<search::Plan> plan = search::parsePlan(text, target);
@@ -201,9 +207,12 @@ LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::stri
   auto timetables = std::make_shared<std::vector<Timetable>>();
   if (failed(phases.lower(*lowered, Phase::Lower, timetables)) || failed(verifyTimetables(*lowered, *timetables)))
     return failure();
+  LayerBytes bytes(timetables->front());
   for (auto [layer, call] : llvm::zip_equal(bodies.layers, model->calls))
-    LayerBytes(timetables->front()).measure(call, layer);
+    bytes.measure(call, layer);
   bodies.arenaBytes = timetables->front().arenaBytes;
+  if (!isWanted)
+    return success();
   StageOutputOptions output;
   output.directory = folder;
   output.modelName = llvm::sys::path::stem(options.input).str();
@@ -216,7 +225,8 @@ LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::stri
 }
 
 /// With the first thing that is wrong where it cannot be built.
-void BodiesJob::add(ModuleOp differentiated, int64_t samples, const std::string &strategy, bool recomputes) {
+void BodiesJob::add(ModuleOp differentiated, int64_t samples, const std::string &strategy, bool recomputes,
+                    bool isWanted) {
   search::PreparedBodies bodies;
   bodies.strategy = strategy, bodies.samples = samples, bodies.recomputes = recomputes;
   bodies.ranks = search::countStrategyRanks(strategy);
@@ -225,7 +235,7 @@ void BodiesJob::add(ModuleOp differentiated, int64_t samples, const std::string 
       bodies.why = diagnostic.str();
   });
   OwningOpRef<ModuleOp> copy(differentiated.clone());
-  if (failed(build(*copy, samples, strategy, recomputes, bodies)) && bodies.why.empty())
+  if (failed(build(*copy, samples, strategy, isWanted, bodies)) && bodies.why.empty())
     bodies.why = "the compiler refuses it";
   prepared.bodies.push_back(std::move(bodies));
 }
@@ -245,6 +255,9 @@ LogicalResult BodiesJob::run(ModuleOp module) {
     for (const std::string &strategy : request->strategies)
       for (bool recomputes : {false, true})
         add(**differentiated, samples, strategy, recomputes);
+    for (const std::string &strategy :
+         samples == request->samples.front() ? request->planned : std::vector<std::string>())
+      add(**differentiated, samples, strategy, /*recomputes=*/false, /*isWanted=*/false);
   }
   llvm::SmallString<256> path(folder);
   llvm::sys::path::append(path, "bodies.json");

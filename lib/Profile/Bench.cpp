@@ -1,6 +1,10 @@
 // Times functions of a device library as stage binaries call them.
 #include "Bench.h"
 
+#include "runtime/api/Abi.h"
+#include "runtime/core/Manifest.h"
+#include "runtime/core/Options.h"
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -8,6 +12,7 @@
 #include <dlfcn.h>
 #include <filesystem>
 #include <new>
+#include <stdexcept>
 
 namespace galvatron::profile {
 
@@ -21,7 +26,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// A sample takes this long at least, so that clocks and the start of a sample do not count.
-constexpr double kShortestSample = 200e-6;
+constexpr double kShortestSample = 200e-6, kShortestIssued = 5e-3;
+/// For products of a device whose libraries want some (docs/runtime.md, the manifest's workspace).
+constexpr std::int64_t kWorkspaceBytes = 32ll << 20;
 constexpr std::int64_t kMostCalls = 1000;
 /// Samples between two looks at how well they repeat, and at most.
 constexpr int kBatch = 5;
@@ -32,11 +39,6 @@ constexpr double kRepeats = 0.03;
 /// Every word of an operand: 0.00996 as f32, and in both halves as bf16. Small, so that sums of thousands of calls stay
 /// finite, and no denormal, which is slow.
 constexpr std::uint32_t kFill = 0x3c233c23;
-
-/// The processor's products and attention compute in f32 whatever the precision: bodies convert what they read and
-/// write (lib/Kernels/DeviceTraits.cpp, takesHalf). So that is what is timed, whatever the precision of messages and
-/// copies.
-constexpr std::int64_t kProductType = GVRT_F32, kProductBytes = 4;
 
 /// All that is called, by its name in Functions.def.
 const char *const kFunctions[] = {
@@ -67,10 +69,39 @@ Timing summarize(std::vector<double> samples) {
   return {median, (at(samples, 0.75) - at(samples, 0.25)) / median, std::int64_t(samples.size())};
 }
 
-std::optional<std::string> Bench::loadDevice() {
+/// What a device asks of a program that sends along every stride of `listWork` both ways, which it makes channels for:
+/// nothing of it is run.
+static const gvrt_program &pairsOf(int rank, int ranks) {
+  static std::vector<std::int64_t> words;
+  static std::vector<gvrt_function> functions;
+  static gvrt_program program;
+  words.clear();
+  functions = {findFunction("send"), findFunction("receive")};
+  for (int stride = 1; 2 * stride <= ranks; ++stride)
+    if (ranks % (2 * stride) == 0)
+      for (std::int64_t function : {0, 1}) {
+        std::int64_t peer = rank + (rank / stride % 2 == 0 ? stride : -stride);
+        words.insert(words.end(), {GVRT_ENTRY_FIRST_BUFFER + 5, function, -1, -1, -1, 1, 0, peer, 0, 0, 0});
+      }
+  program = {};
+  program.abi_version = kAbi, program.manifest = "{}";
+  program.functions = functions.data(), program.num_functions = 2;
+  program.timetable = words.data(), program.timetable_words = std::int64_t(words.size());
+  return program;
+}
+
+Status Bench::prepare(gvrt_context &context, const Device &device) {
+  if (!device.hooks->prepare || context.deviceState)
+    return Status::success();
+  context.program = &pairsOf(context.rank, context.ranks);
+  context.step = context.update = 1;
+  return device.hooks->prepare(&context, Manifest(), galvatron::Options());
+}
+
+std::optional<std::string> Bench::loadDevice(const std::string &target) {
   std::error_code ignored;
   std::filesystem::path folder = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
-  const char *name = "libgalvatron_cpu.so";
+  std::string name = "libgalvatron_" + target + ".so";
   for (const std::filesystem::path &place : {folder / name, folder.parent_path() / "lib" / name})
     if (std::filesystem::exists(place, ignored)) {
       // Its functions are then found as those of a library that a program is linked with.
@@ -81,13 +112,15 @@ std::optional<std::string> Bench::loadDevice() {
           return "'" + place.string() + "' is a device library of another version; build it again";
       return std::nullopt;
     }
-  return "cannot find " + std::string(name) + " beside " + folder.string() + " or in ../lib; build the runtime";
+  return "cannot find " + name + " beside " + folder.string() + " or in ../lib; build the runtime";
 }
 
 Bench::Bench(const World &world, gvrt_context &context, const Device &device, const std::vector<Work> &works,
              std::int64_t poolBytes)
     : world(world), context(context), device(device), poolBytes(poolBytes) {
   elementType = GVRT_F32, elementBytes = 4;
+  if (Status status = world.agree(prepare(context, device)); !status.ok())
+    throw std::runtime_error(status.message);
   for (const Work &work : works) {
     if (auto *kernel = std::get_if<MeasuredKernel>(&work.what); kernel && kernel->precision == "bf16")
       elementType = GVRT_BF16, elementBytes = 2;
@@ -107,17 +140,37 @@ Bench::Bench(const World &world, gvrt_context &context, const Device &device, co
     context.groups.push_back(std::move(group));
   }
   device.hooks->connect(&context);
-  operands = static_cast<char *>(device.hooks->allocate(&context, poolBytes));
-  results = static_cast<char *>(device.hooks->allocate(&context, poolBytes));
-  if (!operands || !results)
+  bool isIssued = device.hooks->run != nullptr;
+  // The processor's products and attention compute in f32 whatever the precision: bodies convert what they read and
+  // write (lib/Kernels/DeviceTraits.cpp, takesHalf). So that is what is timed, whatever the precision of messages.
+  productType = isIssued ? elementType : GVRT_F32, productBytes = isIssued ? elementBytes : 4;
+  Manifest manifest;
+  manifest.workspace.bytes = isIssued ? kWorkspaceBytes : 0;
+  arenaBytes = 2 * poolBytes + manifest.workspace.bytes;
+  arena = static_cast<char *>(device.hooks->allocate(&context, arenaBytes));
+  if (!arena)
     throw std::bad_alloc();
-  std::fill_n(reinterpret_cast<std::uint32_t *>(operands), poolBytes / 4, kFill);
-  std::fill_n(reinterpret_cast<std::uint32_t *>(results), poolBytes / 4, kFill);
+  operands = arena + manifest.workspace.bytes, results = operands + poolBytes;
+  if (device.hooks->start)
+    device.hooks->start(&context, manifest, galvatron::Options(), arena);
+  fillPools();
+}
+
+void Bench::fillPools() {
+  std::vector<std::uint32_t> words(16 << 20 >> 2, kFill);
+  std::int64_t piece = std::int64_t(words.size() * sizeof words[0]);
+  for (char *pool : {operands, results})
+    for (std::int64_t at = 0; at < poolBytes; at += piece) {
+      device.hooks->copyToDevice(&context, pool + at, words.data(), std::min(piece, poolBytes - at));
+      context.progress.beat();
+    }
+  device.hooks->synchronize(&context);
 }
 
 Bench::~Bench() {
-  device.hooks->release(&context, operands, poolBytes);
-  device.hooks->release(&context, results, poolBytes);
+  if (hostMemory)
+    device.hooks->releaseHost(&context, hostMemory);
+  device.hooks->release(&context, arena, arenaBytes);
   device.hooks->disconnect(&context);
 }
 
@@ -150,10 +203,14 @@ Timing Bench::time(const Call &call, bool takesPart, double budget, bool isOwn) 
     context.progress.beat();
     return seconds;
   };
+  bool isIssued = device.hooks->run != nullptr;
+  if (isIssued)
+    tune(call, takesPart);
   // The first call finds libraries cold, the second says how many make a sample; every rank takes as many.
   slowest(sample(1));
   double once = std::max(1e-9, slowest(sample(1)));
-  std::int64_t calls = std::clamp<std::int64_t>(std::int64_t(std::ceil(kShortestSample / once)), 1, kMostCalls);
+  std::int64_t calls = std::clamp<std::int64_t>(
+      std::int64_t(std::ceil((isIssued ? kShortestIssued : kShortestSample) / once)), 1, kMostCalls);
   std::vector<double> samples;
   for (;;) {
     // Where a call takes long, each is looked at, as the budget is soon over.
@@ -172,6 +229,22 @@ Timing Bench::time(const Call &call, bool takesPart, double budget, bool isOwn) 
       break;
   }
   return summarize(samples);
+}
+
+/// The one call in which a device may load kernels and choose among them.
+void Bench::tune(const Call &call, bool takesPart) const {
+  struct Walk {
+    const Call &call;
+    bool takesPart;
+  } walk{call, takesPart};
+  device.hooks->runOneByOne(
+      &context, /*rate=*/0,
+      [](void *argument) {
+        auto &[call, takesPart] = *static_cast<Walk *>(argument);
+        if (takesPart)
+          call(0);
+      },
+      &walk);
 }
 
 void Bench::measure(Work &work, double budget) {
@@ -251,11 +324,14 @@ void Bench::measureOverlap(MeasuredOverlap &overlap, double budget) {
 
 double Bench::ownProduct() {
   KernelShape shape;
-  shape.m = shape.n = shape.k = 256, shape.layout = "nt";
+  shape.m = shape.n = shape.k = device.hooks->run ? 4096 : 256, shape.layout = "nt";
   return time(product(shape), true, 0.5, true).seconds;
 }
 
-double Bench::ownCopy() { return time(copy((4 << 20) / elementBytes), true, 0.5, true).seconds; }
+double Bench::ownCopy() {
+  std::int64_t bytes = device.hooks->run ? 64 << 20 : 4 << 20;
+  return time(copy(bytes / elementBytes), true, 0.5, true).seconds;
+}
 
 //===----------------------------------------------------------------------===//
 // Calls
@@ -331,14 +407,14 @@ Bench::Call Bench::pair(const MeasuredMessage &message) const {
 
 /// c = a·b. nt: b is transposed, as a linear layer's weight in forward; nn: dx; tn: a is transposed, as for dw.
 Bench::Call Bench::product(const KernelShape &shape) const {
-  std::int64_t m = shape.m, n = shape.n, k = shape.k, ofA = m * k * kProductBytes, ofB = k * n * kProductBytes;
+  std::int64_t m = shape.m, n = shape.n, k = shape.k, ofA = m * k * productBytes, ofB = k * n * productBytes;
   bool isATransposed = shape.layout == "tn", isBTransposed = shape.layout == "nt";
   std::vector<std::int64_t> attributes = {
-      kProductType,          kProductType,          m, n, k, isATransposed ? 1 : k, isATransposed ? m : 1,
+      productType,           productType,           m, n, k, isATransposed ? 1 : k, isATransposed ? m : 1,
       isBTransposed ? 1 : n, isBTransposed ? k : 1, n, 1,
       /*accumulate=*/0,
       /*num_batch=*/0};
-  return [this, attributes, ofA, ofB, ofC = m * n * kProductBytes](std::int64_t slot) {
+  return [this, attributes, ofA, ofB, ofC = m * n * productBytes](std::int64_t slot) {
     run("matmul", {operand(slot, ofA + ofB), operand(slot, ofA + ofB, ofA), result(slot, ofC)}, attributes);
   };
 }
@@ -347,7 +423,7 @@ Bench::Call Bench::product(const KernelShape &shape) const {
 Bench::Call Bench::attention(const KernelShape &shape) const {
   std::int64_t b = shape.samples, n = shape.heads, kv = shape.kvHeads, s = shape.seq, d = shape.headSize;
   std::vector<std::int64_t> attributes = {
-      kProductType, /*workspace_bytes=*/0, b,       n,       kv, s, s, d, d, bits(1 / std::sqrt(double(d))),
+      productType,  /*workspace_bytes=*/0, b,       n,       kv, s, s, d, d, bits(1 / std::sqrt(double(d))),
       /*causal=*/1, /*window=*/0,          bits(0), bits(0),
       /*id=*/0};
   auto addStrides = [&](std::int64_t heads) { attributes.insert(attributes.end(), {s * heads * d, d, heads * d}); };
@@ -359,7 +435,7 @@ Bench::Call Bench::attention(const KernelShape &shape) const {
       addStrides(heads);
   for (std::int64_t extent : {b, n, s, s}) // of positions: whole
     attributes.insert(attributes.end(), {1, extent, -1});
-  std::int64_t whole = b * s * n * d * kProductBytes, all = 4 * whole + b * n * s * 4;
+  std::int64_t whole = b * s * n * d * productBytes, all = 4 * whole + b * n * s * 4;
   return [this, attributes, whole, all, isBackward = shape.backward](std::int64_t) {
     void *q = operand(0, all), *k = operand(0, all, whole), *v = operand(0, all, 2 * whole);
     void *y = result(0, all), *lse = result(0, all, 4 * whole);
@@ -385,11 +461,30 @@ Bench::Call Bench::sum(std::int64_t count) const {
   };
 }
 
+/// Between pinned memory and the device.
+Bench::Call Bench::hostCopy(std::int64_t bytes, bool isToHost) const {
+  if (bytes > hostBytes) {
+    if (hostMemory)
+      device.hooks->releaseHost(&context, hostMemory);
+    hostMemory = device.hooks->allocateHost(&context, hostBytes = bytes);
+    if (!hostMemory)
+      throw std::bad_alloc();
+  }
+  return [this, bytes, isToHost](std::int64_t slot) {
+    if (isToHost)
+      device.hooks->copyToHost(&context, hostMemory, operand(slot, bytes), bytes);
+    else
+      device.hooks->copyToDevice(&context, result(slot, bytes), hostMemory, bytes);
+  };
+}
+
 Bench::Call Bench::kernel(const MeasuredKernel &kernel) const {
   if (kernel.kind == "gemm")
     return product(kernel.shape);
   if (kernel.kind == "attention")
     return attention(kernel.shape);
+  if (kernel.kind == "to_host" || kernel.kind == "from_host")
+    return hostCopy(kernel.shape.bytes, kernel.kind == "to_host");
   if (kernel.kind == "copy")
     return copy(kernel.shape.bytes / (2 * elementBytes));
   return sum(kernel.shape.bytes / (elementBytes + 8));

@@ -28,7 +28,9 @@ Timing summarize(std::vector<double> samples);
 class Bench {
 public:
   /// Loads the device library and makes all groups that `works` need; collective.
-  static std::optional<std::string> loadDevice();
+  static std::optional<std::string> loadDevice(const std::string &target);
+  /// Of a device that has to be looked for: makes the context's state, unless it has one.
+  static Status prepare(gvrt_context &context, const Device &device);
 
   Bench(const World &world, gvrt_context &context, const Device &device, const std::vector<Work> &works,
         std::int64_t poolBytes);
@@ -49,6 +51,9 @@ private:
 
   /// Samples of every rank's slowest, or with `isOwn` of this rank.
   Timing time(const Call &call, bool takesPart, double budget, bool isOwn = false);
+  void tune(const Call &call, bool takesPart) const;
+  void fillPools();
+  Call hostCopy(std::int64_t bytes, bool isToHost) const;
   void measureMessage(search::MeasuredMessage &message, double budget);
   void measureKernel(search::MeasuredKernel &kernel, double budget);
   void measureOverlap(search::MeasuredOverlap &overlap, double budget);
@@ -74,7 +79,11 @@ private:
   gvrt_context &context;
   const Device &device;
   std::int64_t poolBytes, elementType, elementBytes;
-  char *operands = nullptr, *results = nullptr;
+  std::int64_t productType, productBytes;
+  char *arena = nullptr, *operands = nullptr, *results = nullptr;
+  std::int64_t arenaBytes = 0;
+  mutable void *hostMemory = nullptr;
+  mutable std::int64_t hostBytes = 0;
   std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> groupIndex; ///< by size and stride
 };
 

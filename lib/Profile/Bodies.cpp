@@ -13,10 +13,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <dlfcn.h>
 #include <map>
 #include <new>
 #include <set>
+#include <tuple>
 
 namespace galvatron::profile {
 
@@ -27,6 +29,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kFewestSamples = 3, kMostSamples = 100;
 /// Interquartile range ÷ median at which a figure has repeated.
 constexpr double kRepeats = 0.03;
+/// Where calls are issued and not waited for: so long a run of one entry is a sample, and so long all entries run
+/// before the first, as a GPU slows down under load.
+constexpr double kShortestRun = 0.02, kWarmUp = 1;
+constexpr std::int64_t kMostCalls = 500;
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -58,6 +64,9 @@ private:
   void fillParameter(const ParameterInfo &parameter);
   void fillInput(const InputInfo &input);
   std::vector<double> runOnce();
+  std::vector<double> runIssued();
+  void findBodies();
+  void tune();
   void waitForAll();
   std::vector<double> slowest(std::vector<double> seconds) const;
 
@@ -73,6 +82,9 @@ private:
   std::optional<Timetable> timetable;
   std::set<std::string> names; ///< of entries that are bodies
   std::vector<std::string> order;
+  /// Of a device that is given work and not waited for: the bodies' entries, and how often each is called at once.
+  std::vector<const std::int64_t *> entries;
+  std::vector<std::int64_t> calls;
   char *arena = nullptr;
   bool isConnected = false;
 };
@@ -143,12 +155,9 @@ Status LoadedBodies::open(const std::string &file, const search::PreparedBodies 
 /// Values as at a model's start, tokens of the whole vocabulary: what a kernel takes depends on them where there are
 /// denormals, equal addresses, or a power limit.
 void LoadedBodies::fillArena() {
-  std::vector<char> zeros(std::min<std::int64_t>(manifest.arenaBytes, 64 << 20), 0);
-  for (std::int64_t at = 0; at < manifest.arenaBytes; at += std::int64_t(zeros.size())) {
-    device.hooks->copyToDevice(&context, arena + at, zeros.data(),
-                               std::min<std::int64_t>(zeros.size(), manifest.arenaBytes - at));
-    context.progress.beat();
-  }
+  if (!device.hooks->run) // else it is, as it was allocated
+    std::memset(arena, 0, std::size_t(manifest.arenaBytes));
+  context.progress.beat();
   for (const ParameterInfo &parameter : manifest.parameters)
     fillParameter(parameter);
   for (const InputInfo &input : manifest.inputs)
@@ -156,20 +165,27 @@ void LoadedBodies::fillArena() {
   device.hooks->synchronize(&context);
 }
 
+/// So many values of a distribution, again and again: drawing billions would take longer than measuring.
+static const std::vector<float> &valuesOf(random::Distribution kind, double a, double b) {
+  constexpr std::size_t kCount = 4 << 20;
+  static std::map<std::tuple<int, double, double>, std::vector<float>> known;
+  std::vector<float> &values = known[{int(kind), a, b}];
+  if (values.empty()) {
+    values.resize(kCount);
+    random::initialValues(random::initialStream(0, known.size()), 0, kCount, kind, a, b, values.data());
+  }
+  return values;
+}
+
 void LoadedBodies::fillParameter(const ParameterInfo &parameter) {
-  constexpr std::int64_t kPiece = 16 << 20;
-  random::Stream stream = random::initialStream(0, random::hashName(parameter.name().data(), parameter.name().size()));
-  random::Distribution kind = parameter.init.value_or(random::Distribution::Normal);
-  double a = parameter.init ? parameter.initA : 0, b = parameter.init ? parameter.initB : 0.02;
-  std::vector<float> values;
-  for (std::int64_t at = 0; at < parameter.count; at += kPiece) {
-    values.resize(std::size_t(std::min(kPiece, parameter.count - at)));
-    random::initialValues(stream, std::uint64_t(at), values.size(), kind, a, b, values.data());
-    device.hooks->copyToDevice(&context, arena + parameter.parameter + at * 4, values.data(),
-                               std::int64_t(values.size()) * 4);
-    device.hooks->synchronize(&context);
+  const std::vector<float> &values = parameter.init ? valuesOf(*parameter.init, parameter.initA, parameter.initB)
+                                                    : valuesOf(random::Distribution::Normal, 0, 0.02);
+  for (std::int64_t at = 0; at < parameter.count; at += std::int64_t(values.size())) {
+    std::int64_t count = std::min<std::int64_t>(std::int64_t(values.size()), parameter.count - at);
+    device.hooks->copyToDevice(&context, arena + parameter.parameter + at * 4, values.data(), count * 4);
     context.progress.beat();
   }
+  device.hooks->synchronize(&context);
 }
 
 void LoadedBodies::fillInput(const InputInfo &input) {
@@ -213,12 +229,61 @@ std::vector<double> LoadedBodies::runOnce() {
   return seconds;
 }
 
+void LoadedBodies::findBodies() {
+  entries.clear(), order.clear();
+  const std::int64_t *entry = program->timetable, *end = entry + program->timetable_words;
+  for (; entry < end; entry += entry[GVRT_ENTRY_WORDS])
+    if (entry[GVRT_ENTRY_NAME] >= 0 && names.count(manifest.names[std::size_t(entry[GVRT_ENTRY_NAME])])) {
+      entries.push_back(entry);
+      order.push_back(manifest.names[std::size_t(entry[GVRT_ENTRY_NAME])]);
+    }
+}
+
+/// Each body many times on what the step before left, as the device's queue then never runs dry.
+std::vector<double> LoadedBodies::runIssued() {
+  std::vector<double> seconds;
+  for (std::size_t index = 0; index < entries.size(); ++index) {
+    const std::int64_t *entry = entries[index];
+    std::vector<void *> buffers;
+    for (std::int64_t i = 0; i < entry[GVRT_ENTRY_NUM_BUFFERS]; ++i) {
+      std::int64_t offset = entry[GVRT_ENTRY_FIRST_BUFFER + i];
+      buffers.push_back(offset < 0 ? nullptr : arena + offset);
+    }
+    context.entry = order[index].c_str();
+    device.hooks->synchronize(&context);
+    waitForAll();
+    Clock::time_point start = Clock::now();
+    for (std::int64_t call = 0; call < calls[index]; ++call)
+      program->functions[entry[GVRT_ENTRY_FUNCTION]](&context, buffers.data(),
+                                                     entry + GVRT_ENTRY_FIRST_BUFFER + std::int64_t(buffers.size()));
+    device.hooks->synchronize(&context);
+    seconds.push_back(secondsSince(start) / double(calls[index]));
+    context.progress.beat();
+  }
+  context.entry = nullptr;
+  return seconds;
+}
+
+/// Kernels are loaded and chosen, then the device is brought to the pace that it keeps.
+void LoadedBodies::tune() {
+  runPass(context, device, *timetable, arena, /*rate=*/0, [](const EntryCall &) {});
+  findBodies();
+  calls.assign(entries.size(), 1);
+  runIssued();
+  std::vector<double> once = slowest(runIssued());
+  for (std::size_t index = 0; index < once.size(); ++index)
+    calls[index] = std::clamp<std::int64_t>(std::int64_t(kShortestRun / std::max(once[index], 1e-9)), 1, kMostCalls);
+  for (Clock::time_point begin = Clock::now(); slowest({secondsSince(begin)})[0] < kWarmUp;)
+    runIssued();
+}
+
 std::map<std::string, Timing> LoadedBodies::timeEntries(double budget) {
   Clock::time_point begin = Clock::now();
-  runOnce(); // finds libraries and memory cold
+  bool isIssued = device.hooks->run != nullptr;
+  isIssued ? tune() : void(runOnce()); // else what is first finds libraries and memory cold
   std::vector<Sample> samples;
   for (;;) {
-    std::vector<double> seconds = slowest(runOnce());
+    std::vector<double> seconds = slowest(isIssued ? runIssued() : runOnce());
     samples.resize(seconds.size());
     for (std::size_t index = 0; index < seconds.size(); ++index) {
       samples[index].name = order[index];
@@ -247,13 +312,23 @@ double LoadedBodies::timeUpdate(const search::PreparedLayer &layer) {
   for (std::size_t index = 0; index <= 2 * kFewestSamples; ++index) {
     waitForAll();
     Clock::time_point start = Clock::now();
-    updateParameters(context, device, own, options, arena, /*rate=*/1e-6, /*scale=*/1);
+    if (device.hooks->update)
+      device.hooks->update(&context);
+    else
+      updateParameters(context, device, own, options, arena, /*rate=*/1e-6, /*scale=*/1);
     device.hooks->synchronize(&context);
     double seconds = slowest({secondsSince(start)})[0];
     if (index) // the first finds libraries cold
       samples.push_back(std::max(seconds, 1e-9));
   }
-  return own.parameters.empty() ? 0 : summarize(samples).seconds;
+  // A device that updates all at once: this layer's share of its elements.
+  double elements = 0, all = 0;
+  for (const ParameterInfo &parameter : own.parameters)
+    elements += parameter.isTrained() ? double(parameter.count) : 0;
+  for (const ParameterInfo &parameter : manifest.parameters)
+    all += parameter.isTrained() ? double(parameter.count) : 0;
+  double share = device.hooks->update ? elements / std::max(all, 1.0) : 1;
+  return own.parameters.empty() ? 0 : share * summarize(samples).seconds;
 }
 
 } // namespace

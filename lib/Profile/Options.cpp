@@ -17,8 +17,9 @@ using search::Error;
 namespace {
 
 /// What can be measured on the processor, as `--kinds` names it.
-const char *const kKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",  "send",    "exchange",
-                              "gemm",       "attention",  "copy",           "elementwise", "overlap", "layers"};
+const char *const kKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send",
+                              "exchange",   "gemm",       "attention",      "copy",       "elementwise",
+                              "overlap",    "layers",     "to_host",        "from_host"};
 
 class Parser {
 public:
@@ -222,10 +223,11 @@ void Parser::checkCommand() {
   if (options.measuresModel())
     options.model = positional[1];
   checkModel();
-  if (options.target == "cuda" && options.prepare.empty())
-    return fail("option --target cuda is not there yet: this version measures the processor (--target cpu)");
-  if (nvls == "on")
+  if (nvls == "on" && options.target != "cuda")
     return fail("option --nvls on is for GPUs (--target cuda)");
+  options.nvls = nvls == "on";
+  if (options.precision.empty()) // as galvatron-opt has it
+    options.precision = options.target == "cuda" ? "bf16" : "fp32";
   if (options.folder.empty())
     return fail("option -o expects a folder");
 }
@@ -263,11 +265,11 @@ measured: the compiler plans it to the byte.
 
   -o, --output DIR         folder of the profile (profile)
   --ranks N                ranks to start (one for each core of this host)
-  --target cpu|cuda        device; this version has cpu
-  --precision fp32|bf16    elements of messages and kernels (fp32)
+  --target cpu|cuda        device (cpu)
+  --precision fp32|bf16    elements of messages and kernels (fp32; on cuda bf16)
   --sizes A:B              messages and copies, powers of two (4KiB:1GiB)
   --kinds LIST             out of all_reduce, all_gather, reduce_scatter, all_to_all, send, exchange, gemm, attention,
-                           copy, elementwise, overlap, layers (all)
+                           copy, elementwise, overlap, layers, on cuda to_host and from_host (all)
   --micro-batch LIST       samples of one replica that bodies are measured with: 1,2,4 or min:max:step (1,2,4)
   --seq LIST               lengths of the sequence, likewise (the model's own; others need model.pt)
   --max-tp N               largest degree of tensor parallelism (the number of ranks)

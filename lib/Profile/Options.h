@@ -19,7 +19,7 @@ struct Options {
   std::string modelName; ///< of export: one of several models; of a profile: the model's name there
   std::string target = "cpu";
   std::string folder = "profile";
-  std::string precision = "fp32";
+  std::string precision;                              ///< fp32 or bf16
   std::int64_t ranks = 0;                             ///< 0: one for each core
   std::int64_t smallest = 4 << 10, largest = 1 << 30; ///< bytes, powers of two
   std::vector<std::string> kinds;                     ///< of profile.json, and "overlap"; empty: all
@@ -28,6 +28,7 @@ struct Options {
   std::vector<std::int64_t> seqs;                     ///< tokens; empty: the model's own
   std::int64_t maxTp = 0;                             ///< 0: as many as there are ranks
   std::int64_t devicesPerNode = 0;                    ///< 0: as the ranks lie on hosts
+  bool nvls = false;                                  ///< NCCL may use multicast
   bool allowBusy = false, restart = false, quiet = false;
   bool help = false, version = false;
 

@@ -3,7 +3,10 @@
 
 #include "Journal.h"
 
+#include "runtime/api/Abi.h"
 #include "runtime/core/Version.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -93,6 +96,13 @@ public:
   Preparer(const Options &options, std::int64_t ranks) : options(options), folder(preparedFolder(options)) {
     request.samples = options.microBatches;
     request.strategies = listStrategies(ranks, options.maxTp);
+    // Bytes of every degree that the reference's tables have, whatever the ranks.
+    for (std::int64_t degree : {2, 4, 8})
+      for (const char *more : {"", R"(, "sequence_parallel": true)"}) {
+        std::string strategy = R"({"tp": )" + std::to_string(degree) + more + "}";
+        if (std::find(request.strategies.begin(), request.strategies.end(), strategy) == request.strategies.end())
+          request.planned.push_back(strategy);
+      }
   }
 
   std::optional<Error> run();
@@ -131,8 +141,9 @@ std::optional<Error> Preparer::run() {
 /// `seq` 0: the model's own.
 std::optional<Error> Preparer::prepareLength(std::int64_t seq) {
   fs::path final = folder / (seq ? "seq" + std::to_string(seq) : "own"), partial = folder / ".partial";
-  std::string madeOf = std::string("galvatron ") + kVersion + "\n" + describeSource(options.model) + options.target +
-                       " " + options.precision + "\n" + search::writeBodiesRequest(request);
+  std::string madeOf = std::string("galvatron ") + kVersion + ", ABI " + std::to_string(kAbi) + "\n" +
+                       describeSource(options.model) + options.target + " " + options.precision + "\n" +
+                       search::writeBodiesRequest(request);
   if (readText(final / kMadeOf) == madeOf)
     return std::nullopt;
   if (!options.quiet) {
@@ -227,6 +238,17 @@ std::optional<Error> prepareModel(const Options &options, std::int64_t ranks) {
 
 namespace {
 
+void addPlanned(const search::PreparedModel &model, const search::PreparedBodies &bodies,
+                std::vector<search::PlannedBody> &planned) {
+  nlohmann::json strategy = nlohmann::json::parse(bodies.strategy);
+  strategy["recompute"] = bodies.recomputes;
+  for (const search::PreparedLayer &layer : bodies.layers)
+    if (bodies.why.empty())
+      planned.push_back({layer.layerType, layer.hash, model.precision, strategy.dump(), bodies.samples, model.model.seq,
+                         layer.parameterBytes, layer.sharedBytes, layer.stateBytes, layer.savedBytes,
+                         layer.scratchBytes});
+}
+
 /// Of one length.
 std::optional<Error> addLength(const fs::path &folder, const Options &options, std::int64_t ranks, Prepared &prepared) {
   std::optional<std::string> text = readText(folder / kBodies);
@@ -247,8 +269,10 @@ std::optional<Error> addLength(const fs::path &folder, const Options &options, s
     return Error{where + " is of another model than the others there; prepare each in a folder of its own"};
   for (std::size_t index = 0; index < model->bodies.size(); ++index) {
     const search::PreparedBodies &bodies = model->bodies[index];
-    if (bodies.recomputes || std::find(options.microBatches.begin(), options.microBatches.end(), bodies.samples) ==
-                                 options.microBatches.end())
+    addPlanned(*model, bodies, prepared.planned);
+    if (bodies.recomputes || (bodies.library.empty() && bodies.why.empty()) ||
+        std::find(options.microBatches.begin(), options.microBatches.end(), bodies.samples) ==
+            options.microBatches.end())
       continue;
     const search::PreparedBodies *next = index + 1 < model->bodies.size() ? &model->bodies[index + 1] : nullptr;
     bool isPair = next && next->recomputes && next->samples == bodies.samples;

@@ -26,6 +26,7 @@ std::optional<search::Error> prepareModel(const Options &options, std::int64_t r
 struct Prepared {
   search::ProfiledModel model; ///< of the first length
   std::vector<BodyGroup> groups;
+  std::vector<search::PlannedBody> planned;
   std::vector<std::string> leftOut; ///< what the compiler refused, and why
 };
 search::Result<Prepared> readPrepared(const Options &options, std::int64_t ranks);

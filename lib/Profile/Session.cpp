@@ -2,6 +2,8 @@
 #include "Session.h"
 
 #include "Bench.h"
+#include "Export.h"
+#include "Gpu.h"
 #include "Hosts.h"
 #include "Journal.h"
 #include "Links.h"
@@ -45,7 +47,7 @@ constexpr std::int64_t kColdBytes = 128ll << 20;
 /// Seconds after which a figure that does not repeat will not, where a call takes less.
 constexpr double kLongest = 2;
 /// For the comparison of devices.
-constexpr std::int64_t kLeastBytes = 8 << 20;
+constexpr std::int64_t kLeastBytes = 8 << 20, kLeastGpuBytes = 256 << 20;
 
 Status toStatus(const std::optional<search::Error> &error) {
   return error ? Status::error(error->message) : Status::success();
@@ -66,11 +68,15 @@ private:
   double remaining() const {
     return options.timeLimit - kForTheRest - std::chrono::duration<double>(Clock::now() - begin).count();
   }
-  Status lookAtMachine(const Device &device);
+  bool isCuda() const { return options.target == "cuda"; }
+  Status lookAtGpus();
+  Status lookAtMachine();
+  Status takeBusy(const std::string &busy);
   void warn(const std::string &text) const;
   Status resume();
   Status readModel();
   bool hasModel() const;
+  std::string modelToExport() const { return model ? model->model.name : options.modelName; }
   Status measureAll(bool &wasInterrupted);
   Status measure(Work &work, double budget);
   Bench &hardware();
@@ -89,6 +95,7 @@ private:
   HostFacts facts;
   Clock::time_point begin;
   std::vector<HostFacts> hosts; ///< by rank
+  std::vector<GpuFacts> gpus;   ///< by rank; of cpu none
   MachineProfile profile;
   std::vector<search::MeasuredDevice> devices; ///< as they are now
   std::optional<Prepared> model;
@@ -108,22 +115,51 @@ void Session::warn(const std::string &text) const {
     std::fprintf(stderr, "warning: %s\n", text.c_str());
 }
 
-Status Session::lookAtMachine(const Device &device) {
+/// Before this process has anything on its GPU: who is there now.
+Status Session::lookAtGpus() {
+  int local = 0;
+  hosts = world.gather(facts);
+  for (int rank = 0; rank < world.rank(); ++rank)
+    local += !std::strcmp(hosts[std::size_t(rank)].host, facts.host);
+  gpus = world.gather(lookAtGpu(local));
+  std::int64_t ofHost = std::count_if(hosts.begin(), hosts.end(),
+                                      [&](const HostFacts &host) { return !std::strcmp(host.host, hosts[0].host); });
+  std::vector<std::string> names;
+  for (const HostFacts &host : hosts)
+    names.push_back(host.host);
+  return takeBusy(describeBusyGpus(gpus, names, ofHost, options.allowBusy));
+}
+
+/// Refused, or with --allow-busy said and noted.
+Status Session::takeBusy(const std::string &busy) {
+  if (busy.empty())
+    return Status::success();
+  if (!options.allowBusy)
+    return Status::error(busy);
+  warn(busy);
+  profile.wasBusy = true;
+  return Status::success();
+}
+
+Status Session::lookAtMachine() {
   hosts = world.gather(facts);
   std::vector<std::string> libraries = world.gatherText(device.hooks->describe());
   search::Result<HostGrid> grid = placeRanks(hosts, libraries, options.devicesPerNode);
   if (!grid)
     return Status::error(grid.error().message);
-  if (std::string busy = describeBusy(hosts, options.allowBusy); !busy.empty()) {
-    if (!options.allowBusy)
-      return Status::error(busy);
-    warn(busy);
-    profile.wasBusy = true;
-  }
+  if (Status status = takeBusy(isCuda() ? "" : describeBusy(hosts, options.allowBusy)); !status.ok())
+    return status;
   for (const std::string &warning : grid->warnings)
     warn(warning);
   std::int64_t local = grid->ranksOfHost;
-  profile.cluster = *search::hostCluster(local);
+  // A GPU that NVML does not name is in the library's description.
+  std::string name = isCuda() && gpus[0].isKnown ? gpus[0].name : isCuda() ? libraries[0] : hosts[0].device;
+  std::string kind = isCuda() ? kindOfGpu(name) : "cpu";
+  if (kind.empty()) { // its messages and kernels are measured; what they do not price has to be some kind's
+    warn("GPU '" + name + "' is none of the kinds h200, h100 and a100; what is not measured of it is taken from h200");
+    kind = "h200";
+  }
+  profile.cluster = *search::hostCluster(local, 0, kind);
   profile.cluster.nodes = grid->nodes, profile.cluster.devicesPerNode = grid->devicesPerNode;
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   int length = 0;
@@ -132,11 +168,17 @@ Status Session::lookAtMachine(const Device &device) {
   for (std::size_t rank = 0; rank < hosts.size(); rank += std::size_t(local))
     names += (names.empty() ? "" : ", ") + std::string(hosts[rank].host);
   profile.precision = options.precision;
-  profile.fingerprint = {{"target", "cpu"},         {"device", hosts[0].device},
-                         {"library", libraries[0]}, {"mpi", std::string(mpi).substr(0, std::string(mpi).find(','))},
-                         {"hosts", names},          {"version", kVersion}};
-  for (int rank = 0; rank < world.size(); ++rank)
+  profile.fingerprint = {{"target", options.target}, {"device", name},
+                         {"library", libraries[0]},  {"mpi", std::string(mpi).substr(0, std::string(mpi).find(','))},
+                         {"hosts", names},           {"version", kVersion}};
+  if (isCuda())
+    profile.fingerprint["nvls"] = options.nvls ? "on" : "off";
+  for (int rank = 0; rank < world.size(); ++rank) {
     devices.push_back({rank, hosts[rank].host, rank % local, hosts[rank].clockMhz});
+    if (isCuda())
+      devices.back().clockMhz = gpus[rank].clockMhz, devices.back().powerWatts = gpus[rank].limitWatts,
+      devices.back().celsius = gpus[rank].celsius;
+  }
   return Status::success();
 }
 
@@ -157,11 +199,15 @@ Status Session::readModel() {
   return Status::success();
 }
 
-/// Whether the profile says what the model is made of.
+/// Whether the profile says what the model is made of, and what is planned for it.
 bool Session::hasModel() const {
-  return !model || std::any_of(profile.models.begin(), profile.models.end(), [&](const search::ProfiledModel &each) {
-    return each.name == model->model.name && each.hash == model->model.hash;
-  });
+  MachineProfile merged = profile;
+  if (model)
+    search::mergePlanned(model->planned, merged);
+  return !model || (merged.planned.size() == profile.planned.size() &&
+                    std::any_of(profile.models.begin(), profile.models.end(), [&](const search::ProfiledModel &each) {
+                      return each.name == model->model.name && each.hash == model->model.hash;
+                    }));
 }
 
 /// What the folder has of this machine; every rank learns which of the works are done.
@@ -205,6 +251,12 @@ Status Session::resume() {
 
 /// Of a rank, on the host that has the least.
 std::int64_t Session::availableBytes() const {
+  if (isCuda()) {
+    std::int64_t free = 1ll << 62;
+    for (const GpuFacts &gpu : gpus)
+      free = std::min(free, gpu.isKnown ? gpu.memoryBytes - gpu.usedBytes : profile.cluster.memoryBytesPerDevice);
+    return free / 10 * 9;
+  }
   std::int64_t available = 1ll << 62, local = 0;
   for (const HostFacts &host : hosts) {
     available = std::min(available, host.availableBytes);
@@ -221,7 +273,7 @@ std::int64_t Session::poolBytes() const {
       wanted = std::max({wanted, works[index].operandBytes, works[index].resultBytes});
   // Two pools, and MPI's copies of what is under way.
   std::int64_t most = availableBytes() / 4;
-  wanted = std::max({wanted + 65536, std::min(kColdBytes, 16 * wanted), kLeastBytes});
+  wanted = std::max({wanted + 65536, std::min(kColdBytes, 16 * wanted), isCuda() ? kLeastGpuBytes : kLeastBytes});
   return std::min(wanted, most) / 4096 * 4096;
 }
 
@@ -310,7 +362,7 @@ Bench &Session::hardware() {
 
 bool Session::hasRoom(const Work &work) {
   if (auto *group = std::get_if<BodyGroup>(&work.what))
-    return std::max(group->plain.arenaBytes, group->recomputing.arenaBytes) < availableBytes() / 2;
+    return std::max(group->plain.arenaBytes, group->recomputing.arenaBytes) < availableBytes() / 10 * 9;
   return bench->hasRoom(work);
 }
 
@@ -396,6 +448,8 @@ Status Session::finish() {
     std::erase_if(profile.models, [&](const search::ProfiledModel &each) { return each.name == model->model.name; });
     profile.models.push_back(model->model);
   }
+  if (model)
+    search::mergePlanned(model->planned, profile);
   deriveLinks(profile);
   // What is written can be read: a figure that it refuses must not take a good profile's place.
   std::string text = search::writeMachineProfile(profile);
@@ -409,6 +463,13 @@ Status Session::finish() {
   journal.remove();
   if (!options.quiet)
     std::printf("%s", describeEnd(profile, file, cluster).c_str());
+  if (!options.format.empty()) {
+    search::Result<std::string> exported = exportReference(profile, options.folder + "/reference", modelToExport());
+    if (!exported)
+      return Status::error(exported.error().message);
+    if (!options.quiet)
+      std::printf("%s", exported->c_str());
+  }
   for (const std::string &text : describeStragglers(profile))
     warn(text);
   return Status::success();
@@ -417,12 +478,18 @@ Status Session::finish() {
 Status Session::run(int &code) {
   context.rank = context.stage = world.rank();
   context.ranks = context.stages = world.size();
-  std::optional<std::string> missing = Bench::loadDevice();
+  std::optional<std::string> missing = Bench::loadDevice(options.target);
   if (!missing && !Device::find(device))
     missing = "the device library has no hooks; build it again";
   Status status = world.agree(missing ? Status::error(*missing) : Status::success());
+  if (isCuda()) // what counts is what this process says, not an nccl.conf
+    setenv("NCCL_NVLS_ENABLE", options.nvls ? "1" : "0", /*replace=*/1);
+  if (status.ok() && isCuda())
+    status = world.agree(lookAtGpus());
   if (status.ok())
-    status = world.agree(lookAtMachine(device));
+    status = world.agree(Bench::prepare(context, device));
+  if (status.ok())
+    status = world.agree(lookAtMachine());
   if (status.ok())
     status = resume();
   if (!status.ok())
@@ -434,6 +501,12 @@ Status Session::run(int &code) {
     return status;
   }
   profile.leftOut = model ? model->leftOut : std::vector<std::string>();
+  if (isCuda()) {
+    warn("galvatron-profile has not been checked on GPUs against other programs yet: compare before you rely on it");
+    for (const char *kind : {"attention", "overlap"})
+      if (options.measuresHardware() && options.wants(kind))
+        profile.leftOut.push_back(std::string(kind) + ": not measured on GPUs by this version");
+  }
   installFaultHandlers(&context);
   watched.emplace(watchdog, context);
   compareDevices();

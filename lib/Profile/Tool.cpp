@@ -1,6 +1,7 @@
 // galvatron-profile: from a command line to ranks, or to words.
 #include "galvatron/Profile/Tool.h"
 
+#include "Export.h"
 #include "Machine.h"
 #include "Prepare.h"
 #include "Session.h"
@@ -46,6 +47,17 @@ static std::optional<search::Error> prepare(const Options &options) {
   return prepareModel(options, ranksToPrepare(options));
 }
 
+static int exportProfile(const Options &options) {
+  search::Result<search::MachineProfile> profile = search::readMachineProfile(options.profile);
+  if (!profile)
+    return report(profile.error());
+  search::Result<std::string> text = exportReference(*profile, options.folder, options.modelName);
+  if (!text)
+    return report(text.error());
+  std::fputs(text->c_str(), stdout);
+  return 0;
+}
+
 int runTool(int argc, char **argv) {
   std::vector<std::string> arguments(argv + (argc > 0), argv + argc);
   search::Result<Options> options = parseOptions(arguments);
@@ -60,6 +72,8 @@ int runTool(int argc, char **argv) {
   }
   if (options->command == "show")
     return show(*options);
+  if (options->command == "export")
+    return exportProfile(*options);
   bool isPreparing = !options->prepare.empty();
   if (isRank() && !isPreparing)
     return runRank(*options, argc, argv);

@@ -68,6 +68,7 @@ public:
     listProducts();
     listAttention();
     listCopies();
+    listHostCopies();
     listOverlaps();
     std::vector<Work> ordered;
     for (int level = 0; level <= kFinest; ++level)
@@ -82,6 +83,7 @@ private:
   void listProducts();
   void listAttention();
   void listCopies();
+  void listHostCopies();
   void listOverlaps();
   void addMessage(const char *kind, std::int64_t group, std::int64_t stride, std::int64_t groups);
   void addProduct(std::int64_t m, std::int64_t n, std::int64_t k, int level);
@@ -154,17 +156,19 @@ void Lister::addProduct(std::int64_t m, std::int64_t n, std::int64_t k, int leve
 void Lister::listProducts() {
   if (!options.wants("gemm"))
     return;
+  bool isCpu = options.target == "cpu";
   for (auto [size, level] : {std::pair{64, 0}, {128, 2}, {256, 0}, {512, 1}, {1024, 0}, {2048, 1}})
-    addProduct(size, size, size, level);
-  for (std::int64_t tokens : {256, 2048}) {
-    addProduct(tokens, 4096, 1024, 1);
-    addProduct(tokens, 1024, 4096, 2);
+    addProduct(size * (isCpu ? 1 : 4), size * (isCpu ? 1 : 4), size * (isCpu ? 1 : 4), level);
+  for (std::int64_t tokens : {isCpu ? 256 : 4096, isCpu ? 2048 : 16384}) {
+    addProduct(tokens, 4096, isCpu ? 1024 : 14336, 1);
+    addProduct(tokens, isCpu ? 1024 : 14336, 4096, 2);
   }
 }
 
 void Lister::listAttention() {
   constexpr std::int64_t kHeads = 4;
-  for (std::int64_t seq = 256; seq <= 131072 && options.wants("attention"); seq *= 2)
+  bool isWanted = options.target == "cpu" && options.wants("attention");
+  for (std::int64_t seq = 256; seq <= 131072 && isWanted; seq *= 2)
     for (std::int64_t headSize : {64, 128})
       for (bool backward : {false, true}) {
         Work work;
@@ -199,9 +203,24 @@ void Lister::listCopies() {
     }
 }
 
+/// Of GPUs, from and to pinned memory, all devices at once.
+void Lister::listHostCopies() {
+  for (const char *kind : {"to_host", "from_host"})
+    for (std::size_t index = 0; index < sizes.size(); ++index) {
+      if (options.target == "cpu" || !options.wants(kind))
+        continue;
+      Work work;
+      work.what = MeasuredKernel{kind, options.precision, {.bytes = sizes[index]}};
+      work.level = levelOf(index, sizes.size());
+      work.operandBytes = work.resultBytes = sizes[index];
+      work.guessedSeconds = kGuessedStart + double(sizes[index]) / kGuessedRate;
+      works.push_back(std::move(work));
+    }
+}
+
 /// What the processor can have at work at once: kernels while messages are under way.
 void Lister::listOverlaps() {
-  if (!options.wants("overlap") || ranks < 2)
+  if (!options.wants("overlap") || ranks < 2 || options.target != "cpu")
     return;
   for (const char *kernel : {"gemm", "copy"})
     for (const char *message : {"send", "exchange"})

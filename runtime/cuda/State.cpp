@@ -8,7 +8,10 @@
 
 namespace galvatron::cuda {
 
-State::State() = default;
+State::State() {
+  static int64_t count = 0;
+  number = ++count;
+}
 State::~State() = default;
 
 void broadcastInStage(gvrt_context *context, void *data, int64_t bytes) {

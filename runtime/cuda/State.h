@@ -34,6 +34,7 @@ class StepTimes;      // traced steps: StepTimes.h
 struct HostCopies;    // checkpoints' side: HostCopies.h
 
 struct State {
+  int64_t number = 0;                   // of this process' states: what is built with its handles is of it alone
   int gpu = 0;                          // CUDA's index of this rank's GPU
   int multiprocessors = 0;              // of it
   int maxBlocks = 32;                   // thread blocks of a group's communicator at most

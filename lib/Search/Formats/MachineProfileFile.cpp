@@ -9,6 +9,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <set>
 #include <tuple>
 
@@ -95,6 +96,7 @@ bool isPaired(const std::string &kind) { return kind == "send" || kind == "excha
 auto keyOf(const MeasuredMessage &m) { return std::tie(m.kind, m.ranks, m.stride, m.groups, m.bytes); }
 auto keyOf(const MeasuredKernel &k) { return std::tie(k.kind, k.precision, k.shape); }
 auto keyOf(const MeasuredBody &b) { return std::tie(b.hash, b.precision, b.strategy, b.samples, b.seq); }
+auto keyOf(const PlannedBody &b) { return std::tie(b.hash, b.precision, b.strategy, b.samples, b.seq); }
 auto keyOf(const MeasuredOverlap &o) { return std::tie(o.first, o.second, o.bytes); }
 
 /// Refuses a second figure for the same thing.
@@ -126,6 +128,7 @@ public:
   void readKernel(JsonReader &reader);
   void readOverlap(JsonReader &reader);
   void readBody(JsonReader &reader);
+  void readPlanned(JsonReader &reader);
 
 private:
   void readShape(JsonReader &reader, MeasuredKernel &kernel);
@@ -134,7 +137,7 @@ private:
   std::set<std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t, std::int64_t>> messages;
   std::set<std::tuple<std::string, std::string, KernelShape>> kernels;
   std::set<std::tuple<std::string, std::string, std::int64_t>> overlaps;
-  std::set<std::tuple<std::string, std::string, std::string, std::int64_t, std::int64_t>> bodies;
+  std::set<std::tuple<std::string, std::string, std::string, std::int64_t, std::int64_t>> bodies, planned;
 };
 
 void EntryReader::readMessage(JsonReader &reader) {
@@ -240,6 +243,23 @@ void readStraggler(JsonReader &reader, MachineProfile &profile) {
   profile.stragglers.push_back(std::move(straggler));
 }
 
+void EntryReader::readPlanned(JsonReader &reader) {
+  PlannedBody body;
+  body.layerType = reader.text("layer_type"), body.hash = reader.text("hash");
+  body.precision = readWord(reader, "precision", kPrecisions);
+  const Json *strategy = reader.member("strategy");
+  if (!strategy || !strategy->is_object())
+    reader.fail("key 'strategy' expects an object as in plan.json");
+  else
+    body.strategy = strategy->dump();
+  body.samples = readCount(reader, "samples"), body.seq = readCount(reader, "seq");
+  body.parameterBytes = readBytes(reader, "parameter_bytes", 0);
+  body.sharedBytes = readBytes(reader, "shared_bytes", 0);
+  body.stateBytes = readBytes(reader, "state_bytes", 0), body.savedBytes = readBytes(reader, "saved_bytes", 0);
+  body.scratchBytes = readBytes(reader, "scratch_bytes", 0);
+  addOnce(reader, std::move(body), profile.planned, planned);
+}
+
 void EntryReader::readBody(JsonReader &reader) {
   MeasuredBody body;
   body.layerType = reader.text("layer_type");
@@ -285,7 +305,8 @@ void readModel(JsonReader &reader, MachineProfile &profile) {
   model.seq = readCount(reader, "seq");
   auto broken = readList(reader, "units", "profile model '" + model.name + "'", [&](JsonReader &unit) {
     model.units.push_back({unit.text("path"), unit.text("layer_type"),
-                           readWord(unit, "role", std::initializer_list<const char *>{"embedding", "layer", "head"})});
+                           readWord(unit, "role", std::initializer_list<const char *>{"embedding", "layer", "head"}),
+                           unit.text("hash", "")});
   });
   if (broken)
     reader.fail(broken->message);
@@ -417,10 +438,24 @@ OrderedJson toJson(const MeasuredBody &b) {
           {"repeats", b.repeats}};
 }
 
+OrderedJson toJson(const PlannedBody &b) {
+  return {{"layer_type", b.layerType},
+          {"hash", b.hash},
+          {"precision", b.precision},
+          {"strategy", OrderedJson::parse(b.strategy)},
+          {"samples", b.samples},
+          {"seq", b.seq},
+          {"parameter_bytes", b.parameterBytes},
+          {"shared_bytes", b.sharedBytes},
+          {"state_bytes", b.stateBytes},
+          {"saved_bytes", b.savedBytes},
+          {"scratch_bytes", b.scratchBytes}};
+}
+
 OrderedJson toJson(const ProfiledModel &m) {
   OrderedJson units = OrderedJson::array();
   for (const ProfiledModel::Unit &unit : m.units)
-    units.push_back({{"path", unit.path}, {"layer_type", unit.layerType}, {"role", unit.role}});
+    units.push_back({{"path", unit.path}, {"layer_type", unit.layerType}, {"role", unit.role}, {"hash", unit.hash}});
   return {{"name", m.name}, {"hash", m.hash}, {"seq", m.seq}, {"units", units}};
 }
 
@@ -490,6 +525,7 @@ Result<MachineProfile> parseMachineProfile(std::string_view text) {
   read("kernels", [&](JsonReader &entry) { entries.readKernel(entry); });
   read("overlap", [&](JsonReader &entry) { entries.readOverlap(entry); });
   read("layers", [&](JsonReader &entry) { entries.readBody(entry); });
+  read("planned", [&](JsonReader &entry) { entries.readPlanned(entry); });
   read("models", [&](JsonReader &entry) { readModel(entry, profile); });
   if (const Json *left = reader.member("left_out"); left && !error) {
     for (const Json &line : *left)
@@ -531,10 +567,25 @@ std::string writeMachineProfile(const MachineProfile &profile) {
   addList(text, "kernels", profile.kernels);
   addList(text, "overlap", profile.overlaps);
   addList(text, "layers", profile.bodies);
+  if (!profile.planned.empty())
+    addList(text, "planned", profile.planned);
   addList(text, "models", profile.models, profile.leftOut.empty());
   if (!profile.leftOut.empty())
     text += "  \"left_out\": " + OrderedJson(profile.leftOut).dump() + "\n";
   return text + "}\n";
+}
+
+void mergePlanned(const std::vector<PlannedBody> &planned, MachineProfile &profile) {
+  std::map<std::tuple<std::string, std::string, std::string, std::int64_t, std::int64_t>, std::size_t> places;
+  for (std::size_t index = 0; index < profile.planned.size(); ++index)
+    places.emplace(keyOf(profile.planned[index]), index);
+  for (const PlannedBody &body : planned) {
+    auto [place, isNew] = places.emplace(keyOf(body), profile.planned.size());
+    if (isNew)
+      profile.planned.push_back(body);
+    else
+      profile.planned[place->second] = body;
+  }
 }
 
 std::string writeEntry(const MeasuredMessage &message) { return OrderedJson{{"collective", toJson(message)}}.dump(); }

@@ -58,6 +58,7 @@ PreparedLayer readLayer(JsonReader &reader) {
       layer.parameters.push_back(name.is_string() ? name.get<std::string>() : "");
   layer.stateBytes = reader.integer("state_bytes"), layer.savedBytes = reader.integer("saved_bytes");
   layer.scratchBytes = reader.integer("scratch_bytes");
+  layer.parameterBytes = reader.integer("parameter_bytes"), layer.sharedBytes = reader.integer("shared_bytes");
   return layer;
 }
 
@@ -76,7 +77,7 @@ ProfiledModel readModel(const Json &json, JsonReader &outer) {
   ProfiledModel model;
   model.name = reader.text("name"), model.hash = reader.text("hash"), model.seq = reader.integer("seq", {}, 1);
   readObjects(reader, "units", "bodies model", [&](JsonReader &unit) {
-    model.units.push_back({unit.text("path"), unit.text("layer_type"), unit.text("role")});
+    model.units.push_back({unit.text("path"), unit.text("layer_type"), unit.text("role"), unit.text("hash", "")});
   });
   if (auto error = reader.finish())
     outer.fail(error->message);
@@ -90,7 +91,9 @@ OrderedJson toJson(const PreparedLayer &layer) {
           {"parameters", layer.parameters},
           {"state_bytes", layer.stateBytes},
           {"saved_bytes", layer.savedBytes},
-          {"scratch_bytes", layer.scratchBytes}};
+          {"scratch_bytes", layer.scratchBytes},
+          {"parameter_bytes", layer.parameterBytes},
+          {"shared_bytes", layer.sharedBytes}};
 }
 
 OrderedJson toJson(const PreparedBodies &bodies) {
@@ -109,7 +112,7 @@ OrderedJson toJson(const PreparedBodies &bodies) {
 std::string writePreparedModel(const PreparedModel &model) {
   OrderedJson units = OrderedJson::array(), bodies = OrderedJson::array();
   for (const ProfiledModel::Unit &unit : model.model.units)
-    units.push_back({{"path", unit.path}, {"layer_type", unit.layerType}, {"role", unit.role}});
+    units.push_back({{"path", unit.path}, {"layer_type", unit.layerType}, {"role", unit.role}, {"hash", unit.hash}});
   for (const PreparedBodies &each : model.bodies)
     bodies.push_back(toJson(each));
   OrderedJson json = {{"format", "galvatron-bodies"},
@@ -144,6 +147,8 @@ std::string writeBodiesRequest(const BodiesRequest &request) {
   OrderedJson json = {{"samples", request.samples}, {"strategies", OrderedJson::array()}};
   for (const std::string &strategy : request.strategies)
     json["strategies"].push_back(OrderedJson::parse(strategy));
+  for (const std::string &strategy : request.planned)
+    json["planned"].push_back(OrderedJson::parse(strategy));
   return json.dump() + "\n";
 }
 
@@ -154,11 +159,14 @@ Result<BodiesRequest> parseBodiesRequest(std::string_view text) {
   JsonReader reader(*json, "bodies request");
   BodiesRequest request;
   request.samples = readCounts(reader, "samples");
-  const Json *strategies = reader.member("strategies");
+  const Json *strategies = reader.member("strategies"), *planned = reader.member("planned");
   if (strategies && strategies->is_array())
     for (const Json &each : *strategies)
       if (each.is_object())
         request.strategies.push_back(each.dump());
+  if (planned && planned->is_array())
+    for (const Json &each : *planned)
+      request.planned.push_back(each.dump());
   if (!strategies || request.strategies.empty() || request.strategies.size() != strategies->size())
     reader.fail("key 'strategies' expects a list of objects as in plan.json");
   if (auto error = reader.finish())

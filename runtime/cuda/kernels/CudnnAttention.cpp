@@ -191,7 +191,9 @@ bool wantsDeterminism() {
 
 Plan &planFor(gvrt_context *context, const AttentionProblem &p, bool backward, bool deterministic) {
   static std::map<std::vector<int64_t>, std::unique_ptr<Plan>> plans;
-  std::unique_ptr<Plan> &plan = plans[keyOf(p, backward, deterministic)];
+  std::vector<int64_t> key = keyOf(p, backward, deterministic);
+  key.push_back(stateOf(context).number); // a plan keeps the handle that it was built with
+  std::unique_ptr<Plan> &plan = plans[key];
   if (plan)
     return *plan;
   auto fresh = std::make_unique<Plan>();

@@ -20,6 +20,7 @@ MachineProfile machine() {
   MachineProfile profile;
   profile.fingerprint = {{"device", "epyc"}, {"hosts", "a"}};
   profile.cluster = *galvatron::search::hostCluster(2, 1 << 30);
+  profile.devices = {{0, "a", 0}, {1, "a", 1}};
   return profile;
 }
 

@@ -34,6 +34,9 @@ std::string writeEntry(const std::vector<MeasuredBody> &bodies);
 /// Adds such an entry to `profile`, checked as in the file.
 Result<bool> addEntry(std::string_view json, MachineProfile &profile);
 
+/// Adds what is not there yet; what is, of the same body, is replaced.
+void mergePlanned(const std::vector<PlannedBody> &planned, MachineProfile &profile);
+
 /// cluster.json beside a profile: the profile's cluster, which one may edit, and `"profile": "profile.json"`.
 std::string writeClusterOf(const MachineProfile &profile);
 

@@ -26,11 +26,13 @@ struct PreparedLayer {
   /// Planned, of one rank: parameters, gradients and moments; what backward reads of forward, inputs included; the most
   /// that forward or backward needs while it runs.
   std::int64_t stateBytes = 0, savedBytes = 0, scratchBytes = 0;
+  /// Parameters alone, in f32; of these what an earlier layer has, too.
+  std::int64_t parameterBytes = 0, sharedBytes = 0;
 };
 
 /// One program: all layers under one strategy.
 struct PreparedBodies {
-  std::string library; ///< file beside bodies.json; empty: it cannot be built, as `why` says
+  std::string library; ///< file beside bodies.json; empty: planned alone, or not to be built, as `why` says
   std::string why;
   std::string strategy; ///< JSON as in plan.json, without dp
   std::int64_t samples = 1, ranks = 1;
@@ -50,6 +52,7 @@ struct PreparedModel {
 struct BodiesRequest {
   std::vector<std::int64_t> samples;
   std::vector<std::string> strategies; ///< JSON as in plan.json; what is not said is 1 or off
+  std::vector<std::string> planned;    ///< likewise: only the bytes of these, for the first number of samples
 };
 
 std::string writePreparedModel(const PreparedModel &model);

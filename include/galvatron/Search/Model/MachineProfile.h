@@ -87,10 +87,19 @@ struct MeasuredBody {
   Strategy plan = {}; ///< `strategy`, read
 };
 
+/// What the compiler plans for one rank, whether the body is measured or not. `strategy` says `recompute`, too.
+struct PlannedBody {
+  std::string layerType, hash, precision, strategy;
+  std::int64_t samples = 1, seq = 1;
+  std::int64_t parameterBytes = 0, sharedBytes = 0; ///< parameters in f32; of these what an earlier layer has, too
+  std::int64_t stateBytes = 0, savedBytes = 0, scratchBytes = 0;
+};
+
 /// A model whose bodies were measured: which layers it is made of.
 struct ProfiledModel {
   struct Unit {
     std::string path, layerType, role;
+    std::string hash = {}; ///< of its bodies; empty: not said
   };
   std::string name, hash;
   std::int64_t seq = 1;
@@ -109,6 +118,7 @@ struct MachineProfile {
   std::vector<MeasuredKernel> kernels;
   std::vector<MeasuredOverlap> overlaps;
   std::vector<MeasuredBody> bodies;
+  std::vector<PlannedBody> planned;
   std::vector<ProfiledModel> models;
   bool wasBusy = false;             ///< others used the machine meanwhile
   std::vector<std::string> leftOut; ///< asked for and not measured, with the reason
