@@ -11,6 +11,9 @@ using namespace galvatron;
 static constexpr int kMostRounds = 4, kMostNarrowed = 4;
 static constexpr double kLeastGain = 1e-4;
 
+/// With more layers parts of unlike length gain little, and are many.
+static constexpr size_t kManyLayers = 64;
+
 static bool hasParts(search::Schedule schedule) {
   return schedule == search::Schedule::Interleaved || schedule == search::Schedule::ZeroBubbleV;
 }
@@ -30,6 +33,8 @@ public:
       : asked(problem), options(options), lowered(lowered), memory(problem.cluster.memoryBytesPerDevice), limit(limit) {
     llvm::erase_if(asked.space.schedules, [](search::Schedule schedule) { return !hasParts(schedule); });
     asked.space.minPipeline = 2;
+    if (asked.layers.size() > kManyLayers)
+      asked.space.maxVirtualStages = 1; // numbers of parts that divide the layers alone
     this->options.explain = false;
   }
 

@@ -63,6 +63,7 @@ private:
   void setParting(const std::vector<int> &partOf);
   void tryKind(int kind, bool smallEnds, bool mix);
   void tryPair(int kind, int other);
+  const std::vector<int> &smallerKinds(int kind);
   void refine(double limit);
   bool moveLayers(std::vector<int> &sizes);
   bool mayBeBetter(const Load &load, double onTheWay, double tail) const;
@@ -89,6 +90,9 @@ private:
     bool smallEnds = false;
   };
   Kinds here, ofFound;
+  // From when they are asked for: whole models repeat a few questions.
+  std::vector<std::optional<std::vector<int>>> smaller; ///< by kind
+  std::vector<std::vector<const Option *>> nearestTo;   ///< by kind and whether ends are small: by class and type
 };
 
 /// Ways to cut the layers: what does not divide goes to the front, the middle or
@@ -144,13 +148,14 @@ const Option *RegularPlans::nearest(int layer, int stageClass, const Option &kin
 /// Everything of one kind. False: some layer has no option.
 bool RegularPlans::fill(int kind, bool smallEnds) {
   int type = layerType();
-  // By layer type and class: whole models repeat a few questions.
-  std::vector<std::vector<const Option *>> known(candidate.options().size(),
-                                                 std::vector<const Option *>(setting.tied.size(), nullptr));
+  int types = int(setting.tied.size());
+  nearestTo.resize(2 * kinds().size());
+  std::vector<const Option *> &known = nearestTo[2 * kind + smallEnds];
+  known.resize(candidate.options().size() * types);
   choice.options.resize(setting.layers());
   for (int layer = 0; layer < setting.layers(); ++layer) {
     int stageClass = setting.classOf[stageOf(choice.partOf[layer])];
-    const Option *&option = known[stageClass][setting.typeOf[layer]];
+    const Option *&option = known[stageClass * types + setting.typeOf[layer]];
     if (!option)
       option = setting.typeOf[layer] == type
                    ? &candidate.options()[stageClass][type][kind]
@@ -290,16 +295,37 @@ void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
     return consider();
   if (setting.problem->space.uniform || !mix)
     return;
+  for (int other : smallerKinds(kind))
+    tryPair(kind, other);
+}
+
+/// Whether a layer with `a` never takes longer than one with `b`. A longer backward hides more of the tail.
+static bool isNeverSlower(const Option &a, const Option &b) {
+  return a.forward <= b.forward && a.backward - a.weight <= b.backward - b.weight && a.backward <= b.backward &&
+         a.weight <= b.weight && a.tail + a.time() <= b.tail + b.time();
+}
+
+/// Kinds that take less memory than `kind` and are slower in everything, so that needing fewer of them never takes
+/// longer; of two of which one is no worse in anything, that one.
+const std::vector<int> &RegularPlans::smallerKinds(int kind) {
+  smaller.resize(kinds().size());
+  std::optional<std::vector<int>> &found = smaller[kind];
+  if (found)
+    return *found;
+  found.emplace();
   const Option &from = kinds()[kind];
+  auto isNoWorse = [](const Option &a, const Option &b) {
+    return a.state <= b.state && a.saved <= b.saved && a.scratch <= b.scratch && isNeverSlower(a, b);
+  };
   for (int other = 0; other < int(kinds().size()); ++other) {
     const Option &to = kinds()[other];
-    // Slower in everything, so that needing fewer of it never takes longer.
-    if (to.layout != from.layout || to.state + to.saved >= from.state + from.saved || to.forward < from.forward ||
-        to.backward - to.weight < from.backward - from.weight || to.backward < from.backward ||
-        to.weight < from.weight || to.tail + to.time() < from.tail + from.time())
-      continue; // a longer backward hides more of the tail
-    tryPair(kind, other);
+    if (to.layout != from.layout || to.state + to.saved >= from.state + from.saved || !isNeverSlower(from, to) ||
+        std::any_of(found->begin(), found->end(), [&](int known) { return isNoWorse(kinds()[known], to); }))
+      continue;
+    std::erase_if(*found, [&](int known) { return isNoWorse(to, kinds()[known]); });
+    found->push_back(other);
   }
+  return *found;
 }
 
 /// With all layers of `kind`, as many as must take `other`.
