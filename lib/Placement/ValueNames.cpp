@@ -81,8 +81,8 @@ ModuleFinder::Module ModuleFinder::find(Operation *op) {
   return ofParameters.isKnown ? ofParameters : ofOperands;
 }
 
-/// Whether the op joins what cosines and sines turned: rotary embedding at positions that are data, as those of
-/// documents, which no `graph.rope` says. It has the name all the same.
+/// Whether the op joins what cosines and sines turned: rotary embedding at positions that a module itself is given
+/// (position_ids), which no `graph.rope` says. It has the name all the same.
 bool ModuleFinder::isRotation(Operation *op) const {
   if (!isa<graph::ConcatOp, graph::SumOp, arith::AddFOp>(op))
     return false;

@@ -404,7 +404,7 @@ def InsertDocumentsPass : Pass<"galvatron-insert-documents", "mlir::ModuleOp"> {
   let statistics = [Statistic<"numTables", "num-tables", "Tables that are read at the inputs' positions">,
                     Statistic<"numRopes", "num-ropes", "Rotations by the inputs' positions">,
                     Statistic<"numAttentions", "num-attentions", "Attention kept within documents">];
-  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
 }
 
 #endif // GALVATRON_TRANSFORMS_RAISE
