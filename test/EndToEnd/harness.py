@@ -60,6 +60,15 @@ def succeed(*command, cwd: Path | None = None) -> subprocess.CompletedProcess:
     return result
 
 
+def refusal_of(program: Path, plan: dict, folder: Path) -> str:
+    """What galvatron-opt says of a plan that it must refuse before it writes anything."""
+    path, output = folder / "plan.json", folder / "out"
+    path.write_text(json.dumps(plan))
+    result = call("galvatron-opt", "--lower", f"--plan={path}", program, "-o", output)
+    assert result.returncode == 1 and not output.exists()
+    return result.stderr
+
+
 def ranks_of(folder: Path) -> dict[int, int]:
     """Processes that run a stage of this folder, by rank."""
     found = {}

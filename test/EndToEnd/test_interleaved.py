@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from equality import SGD, equals_pytorch
-from harness import STEPS, Layout, Model, call, config_of
+from harness import STEPS, Layout, Model, config_of, refusal_of
 
 STRATEGIES = {
     "none": {},
@@ -83,11 +81,7 @@ def test_every_shape(name, pipeline, virtual, micro_batches, even, strategy, rec
 def refusal(model, tmp_path, change) -> str:
     plan = layout_of(model.units, 2, 2, 4, True, {}).plan(model.units)
     change(plan)
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(plan))
-    result = call("galvatron-opt", "--lower", f"--plan={path}", model.program, "-o", tmp_path / "out")
-    assert result.returncode == 1 and not (tmp_path / "out").exists()
-    return result.stderr
+    return refusal_of(model.program, plan, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -418,38 +418,37 @@ OrderedJson toJson(const Straggler &s) {
   return {{"rank", s.rank}, {"host", s.host}, {"device", s.device}, {"slower_by", s.slowerBy}};
 }
 
+/// Which body it is: of a measured or of a planned one.
+template <typename Body> OrderedJson nameOf(const Body &b) {
+  return {{"layer_type", b.layerType}, {"hash", b.hash},
+          {"precision", b.precision},  {"strategy", OrderedJson::parse(b.strategy)},
+          {"samples", b.samples},      {"seq", b.seq}};
+}
+
 OrderedJson toJson(const MeasuredBody &b) {
-  return {{"layer_type", b.layerType},
-          {"hash", b.hash},
-          {"precision", b.precision},
-          {"strategy", OrderedJson::parse(b.strategy)},
-          {"samples", b.samples},
-          {"seq", b.seq},
-          {"forward_seconds", b.forwardSeconds},
-          {"backward_seconds", b.backwardSeconds},
-          {"weight_seconds", b.weightSeconds},
-          {"recompute_seconds", b.recomputeSeconds},
-          {"update_seconds", b.updateSeconds},
-          {"state_bytes", b.stateBytes},
-          {"saved_bytes", b.savedBytes},
-          {"scratch_bytes", b.scratchBytes},
-          {"measured", b.isMeasured},
-          {"spread", b.spread},
-          {"repeats", b.repeats}};
+  OrderedJson json = nameOf(b);
+  json.update({{"forward_seconds", b.forwardSeconds},
+               {"backward_seconds", b.backwardSeconds},
+               {"weight_seconds", b.weightSeconds},
+               {"recompute_seconds", b.recomputeSeconds},
+               {"update_seconds", b.updateSeconds},
+               {"state_bytes", b.stateBytes},
+               {"saved_bytes", b.savedBytes},
+               {"scratch_bytes", b.scratchBytes},
+               {"measured", b.isMeasured},
+               {"spread", b.spread},
+               {"repeats", b.repeats}});
+  return json;
 }
 
 OrderedJson toJson(const PlannedBody &b) {
-  return {{"layer_type", b.layerType},
-          {"hash", b.hash},
-          {"precision", b.precision},
-          {"strategy", OrderedJson::parse(b.strategy)},
-          {"samples", b.samples},
-          {"seq", b.seq},
-          {"parameter_bytes", b.parameterBytes},
-          {"shared_bytes", b.sharedBytes},
-          {"state_bytes", b.stateBytes},
-          {"saved_bytes", b.savedBytes},
-          {"scratch_bytes", b.scratchBytes}};
+  OrderedJson json = nameOf(b);
+  json.update({{"parameter_bytes", b.parameterBytes},
+               {"shared_bytes", b.sharedBytes},
+               {"state_bytes", b.stateBytes},
+               {"saved_bytes", b.savedBytes},
+               {"scratch_bytes", b.scratchBytes}});
+  return json;
 }
 
 OrderedJson toJson(const ProfiledModel &m) {

@@ -82,13 +82,7 @@ protected:
   void schedule(const search::PipelineShape &shape) {
     parsed.emplace(program(shape));
     ASSERT_TRUE(parsed->run("galvatron-schedule-microbatches"));
-    timetables.clear();
-    for (auto stage : parsed->module->getOps<dist::StageOp>()) {
-      mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
-      ASSERT_TRUE(succeeded(timetable));
-      planArena(*timetable);
-      timetables.push_back(std::move(*timetable));
-    }
+    collect();
   }
 
   std::string printed(int stage) {

@@ -14,6 +14,11 @@ class TimetablesTest : public ::testing::Test {
 protected:
   void build(const std::string &program) {
     parsed.emplace(program);
+    collect();
+  }
+
+  /// The timetables of the parsed program's stages.
+  void collect() {
     timetables.clear();
     for (auto stage : parsed->module->getOps<dist::StageOp>()) {
       mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
