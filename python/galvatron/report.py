@@ -114,22 +114,47 @@ def check_output(path: str) -> None:
         raise ValueError(f"cannot write {path}: there is no folder {folder}; make it first, or name another")
 
 
+def files_read(options: argparse.Namespace) -> list[str]:
+    """All that may be read: of an output folder what the page takes of it, of NAME=FILE the file."""
+    files = [*(options.compare or ()), *options.inputs]
+    files += [word.partition("=")[2] for word in options.inputs if "=" in word]
+    for plan in filter(None, (options.plan, options.against)):
+        folder = plan if os.path.isdir(plan) else os.path.dirname(plan) or "."
+        files += [plan, *(os.path.join(folder, name) for name in ("plan.json", "timetable.json"))]
+    return files
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Before anything is read: each can be written, and none takes the place of what is read, or of the other."""
+    given = [(flag, path) for flag, path in (("-o", options.output), ("--json", options.json)) if path]
+    for flag, path in given:
+        check_output(path)
+        for file in files_read(options):
+            if os.path.isfile(path) and os.path.exists(file) and os.path.samefile(path, file):
+                raise ValueError(f"{flag} {path} would take the place of {file}, which is read; name another file")
+    if len(given) == 2 and os.path.realpath(given[0][1]) == os.path.realpath(given[1][1]):
+        raise ValueError(f"-o and --json are both {given[0][1]}; name two files")
+
+
+def fail(error: OSError | ValueError) -> int:
+    told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    if isinstance(error, FileNotFoundError):
+        told += "; name a file that is there"
+    print(f"galvatron.report: error: {told}", file=sys.stderr)
+    return 1
+
+
 def compare_traces(options: argparse.Namespace) -> int:
     try:
-        for path in filter(None, (options.output, options.json)):
-            check_output(path)
+        check_outputs(options)
         predicted, measured = (timelines.read_trace(path) for path in options.compare)
         result = timelines.compare(predicted, measured)
         if options.json:
             write_whole(options.json, json.dumps(result, indent=1) + "\n")
         if options.output:
             write_whole(options.output, timelines_page.write_page(predicted, measured, result, options.top))
-    except OSError as error:
-        print(f"galvatron.report: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"galvatron.report: error: {error}", file=sys.stderr)
-        return 1
+    except (OSError, ValueError) as error:
+        return fail(error)
     print("\n".join(timelines.describe(result, options.top)))
     return 0
 
@@ -146,6 +171,7 @@ def print_log(log: inputs.Log) -> None:
 def show_plan(options: argparse.Namespace) -> int:
     """In the terminal, unless a page is asked for; --json goes with either."""
     try:
+        check_outputs(options)
         program = inputs.read_program(options.plan)
         given = inputs.read_inputs(options.inputs)
         inputs.check_traces(given, program)
@@ -159,8 +185,7 @@ def show_plan(options: argparse.Namespace) -> int:
             if options.output:
                 write_whole(options.output, page.write(report))
     except (OSError, ValueError) as error:
-        print(f"galvatron.report: error: {error}", file=sys.stderr)
-        return 1
+        return fail(error)
     if options.output:
         print(f"wrote {options.output}")
         return 0

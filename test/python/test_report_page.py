@@ -415,3 +415,34 @@ def test_inputs_that_do_not_go_together(folder, tmp_path, capsys):
         "--against",
         renamed,
     )
+
+
+def test_nothing_that_is_read_is_written_over(folder, tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    log.write_text(log_text(3))
+    before = {file: file.read_bytes() for file in (log, folder / "plan.json", folder / "timetable.json")}
+    link = tmp_path / "link.html"
+    link.symlink_to(log)
+    page = tmp_path / "page.html"
+    for words, flag, read in (
+        ((folder, log, "-o", log), "-o", log),
+        ((folder, f"run={log}", "-o", log), "-o", log),
+        ((folder, log, "-o", link), "-o", log),
+        ((folder, log, "-o", page, "--json", log), "--json", log),
+        ((folder, log, "-o", folder / "plan.json"), "-o", folder / "plan.json"),
+        ((folder / "plan.json", log, "--json", folder / "timetable.json"), "--json", folder / "timetable.json"),
+        (("--compare", log, folder / "plan.json", "-o", log), "-o", log),
+    ):
+        assert run(*words) == 1
+        told = capsys.readouterr().err
+        assert f"error: {flag} " in told and f"would take the place of {read}, which is read; name another file" in told
+    assert run(folder, log, "-o", page, "--json", page) == 1
+    assert f"-o and --json are both {page}; name two files" in capsys.readouterr().err
+    assert not page.exists() and all(file.read_bytes() == text for file, text in before.items())
+
+
+def test_files_that_are_not_there(folder, tmp_path, capsys):
+    assert run(tmp_path / "nosuch") == 1
+    assert "nosuch: No such file or directory; name a file that is there" in capsys.readouterr().err
+    assert run(folder, "-o", tmp_path / "none" / "page.html") == 1
+    assert f"there is no folder {tmp_path / 'none'}; make it first" in capsys.readouterr().err
