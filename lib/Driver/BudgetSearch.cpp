@@ -38,6 +38,7 @@ std::optional<search::Error> BudgetSearch::list(const search::Plan &found) {
   if (!best)
     return best.error();
   answer.hasListedAll = plans.lookedAtAll();
+  answer.areAlike = plans.lookedAtAlikeOnly();
   if (best->size() > size_t(near.listed))
     best->resize(near.listed);
   answer.listed = std::move(*best);

@@ -20,6 +20,7 @@ struct BudgetAnswer {
   /// With it the next best that were asked for, by rising simulated seconds, with their bytes and reasons.
   std::vector<search::Plan> listed;
   bool hasListedAll = false; ///< no other plan of the space fits
+  bool areAlike = false;     ///< so many fit that of the slower ones only those with layers alike were looked at
   /// Without a plan: why, with remedy. Empty if there is a plan that the lowering refuses, which knows why.
   std::string message;
   std::optional<search::Plan> refused;

@@ -108,6 +108,9 @@ static void printListedPlans(const JobPlan &job, const MainJobOptions &options) 
   for (auto [index, plan] : llvm::enumerate(job.listed))
     llvm::outs() << getListedName(index, job.listed.size())
                  << llvm::format("  %.4g ms  ", plan.predictedSeconds() * 1e3) << describePlan(plan) << "\n";
+  if (job.areAlike)
+    llvm::outs() << "there are too many plans to look at all: of those beyond the best ones, plans of one stage whose "
+                    "layers are alike\n";
   if (int64_t(job.listed.size()) < *options.listPlans)
     llvm::outs() << "only " << job.listed.size() << " of " << *options.listPlans << " plans: "
                  << (job.hasListedAll ? "no other one fits, but for such as take the same time and bytes"

@@ -189,6 +189,7 @@ static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const sear
   search::Solution solution;
   solution.plan = std::move(answer->plan);
   job.hasListedAll = answer->hasListedAll;
+  job.areAlike = answer->areAlike;
   if (options.listPlans)
     job.listed = std::move(answer->listed);
   solution.infeasible.smallestBudgetBytes = answer->smallestBudget;

@@ -17,10 +17,11 @@ struct JobPlan {
   search::Plan plan;       ///< no layers: there is none
   search::Cluster cluster; ///< that it runs on
   /// Of a search that was asked for several: the best plans, by rising simulated seconds, `plan` first; and whether no
-  /// other one fits.
+  /// other one fits; `areAlike`: of the slower ones only those of one stage with layers alike were looked at.
   std::vector<search::Plan> listed = {};
   bool hasListedAll = false;
   llvm::StringMap<std::string> layerHashes = {}; ///< by layer type, as a profile knows bodies
+  bool areAlike = false;                         ///< `listed`
 };
 
 /// The cluster that the options mean, which has to fit the target. Fails with a message.

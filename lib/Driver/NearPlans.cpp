@@ -176,6 +176,17 @@ std::optional<search::Error> NearPlans::addListed(std::vector<search::Plan> some
   return std::nullopt;
 }
 
+/// Where there are too many plans to list: those of one stage whose layers are alike.
+std::optional<search::Error> NearPlans::addAlike(size_t count) {
+  areAlike = true;
+  search::Problem asked = problem;
+  asked.cluster.memoryBytesPerDevice = memory;
+  search::RankOptions rank;
+  rank.settings = settings;
+  search::Result<std::vector<search::Plan>> uniform = search::listUniformPlans(asked, rank);
+  return uniform ? addListed(std::move(*uniform), count) : uniform.error();
+}
+
 /// Lists what is slower by a growing share of the step until there are enough.
 std::optional<search::Error> NearPlans::addFastest(size_t count) {
   left = kLoweredMore + kLoweredEach * count;
@@ -189,7 +200,7 @@ std::optional<search::Error> NearPlans::addFastest(size_t count) {
       return ranked.error();
     if (!ranked->budget) {
       if (++halvings > kMostHalvings)
-        return std::nullopt;
+        return addAlike(count);
       share = wholeFor + (std::min(share, kLastShare) - wholeFor) / 2;
       continue;
     }

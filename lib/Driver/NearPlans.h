@@ -39,10 +39,13 @@ public:
 
   /// Whether `find` looked at every plan of the space.
   bool lookedAtAll() const { return isWhole; }
+  /// Whether plans were so many that from some time on only those of one stage with layers alike were looked at.
+  bool lookedAtAlikeOnly() const { return areAlike; }
 
 private:
   std::optional<search::Error> addOtherKinds();
   std::optional<search::Error> addFastest(size_t count);
+  std::optional<search::Error> addAlike(size_t count);
   std::optional<search::Error> addListed(std::vector<search::Plan> plans, size_t count);
   std::optional<search::Error> take(search::Plan plan);
   bool simulate(search::Plan &plan) const;
@@ -58,7 +61,7 @@ private:
   std::vector<std::string> seen;   ///< descriptions of all that were lowered here
   double least = 0;                ///< seconds of the one found
   size_t left = 0;                 ///< that may still be lowered
-  bool isWhole = false;
+  bool isWhole = false, areAlike = false;
 };
 
 } // namespace galvatron
