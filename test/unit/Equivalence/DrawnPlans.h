@@ -15,6 +15,14 @@ struct ModelSizes {
   std::vector<int64_t> ranksOfAStage; ///< that plans are drawn for
   int drawn;                          ///< plans
 
+  /// The first two blocks cut in two, so that there are six units.
+  std::string halves() const {
+    std::string attention = isTied ? "attn" : "self_attn", units;
+    for (std::string layer : {"layers.0.", "layers.1."})
+      units += (units.empty() ? "" : ",") + layer + attention + "," + layer + "mlp";
+    return units;
+  }
+
   // Printed by GoogleTest where a test fails.
   friend void PrintTo(const ModelSizes &sizes, std::ostream *os) { *os << sizes.file; }
 };
@@ -176,6 +184,22 @@ inline LayerwisePlan drawLegalPlan(unsigned seed, const ModelSizes &model, const
     }
   };
   return drawPlan(generator, model, allValues.size(), drawLayer);
+}
+
+/// Draws plans until `count` of them train like on one device; `place` puts the layers of each on stages, or returns
+/// false where it has no room for it.
+inline void expectEquivalentDrawn(TrainedModel &model, const ModelSizes &sizes, unsigned firstSeed, int count,
+                                  llvm::function_ref<bool(std::mt19937 &generator, LayerwisePlan &plan)> place) {
+  ValueBits values = model.recomputableValues();
+  int tested = 0;
+  for (unsigned seed = 0; tested < count; ++seed) {
+    LayerwisePlan plan = drawLegalPlan(firstSeed + seed, sizes, values);
+    std::mt19937 generator(seed);
+    if (!place(generator, plan))
+      continue;
+    expectEquivalent(model, plan);
+    ++tested;
+  }
 }
 
 } // namespace galvatron::reference

@@ -35,17 +35,12 @@ class InterleavedTest : public testing::TestWithParam<ModelSizes> {
 protected:
   /// Plans of these stages and parts, each layer's strategy drawn.
   void expectEquivalentPlans(TrainedModel &model, int64_t stages, int64_t virtualStages, int count) {
-    ValueBits values = model.recomputableValues();
-    int tested = 0;
-    for (unsigned seed = 0; tested < count; ++seed) {
-      LayerwisePlan plan = drawLegalPlan(2000 + seed, GetParam(), values);
+    expectEquivalentDrawn(model, GetParam(), 2000, count, [&](std::mt19937 &generator, LayerwisePlan &plan) {
       if (plan.microBatches % stages || plan.devices * stages > kMostRanks)
-        continue;
-      std::mt19937 generator(seed);
+        return false;
       interleave(generator, plan, stages, virtualStages);
-      expectEquivalent(model, plan);
-      ++tested;
-    }
+      return true;
+    });
   }
 };
 
@@ -57,10 +52,7 @@ TEST_P(InterleavedTest, PartsOfWholeLayersTrainLikeOneDevice) {
 
 /// Six units: three parts a stage, three stages, and parts of unequal length.
 TEST_P(InterleavedTest, PartsOfHalvesTrainLikeOneDevice) {
-  std::string attention = GetParam().isTied ? "attn" : "self_attn", units;
-  for (std::string layer : {"layers.0.", "layers.1."})
-    units += (units.empty() ? "" : ",") + layer + attention + "," + layer + "mlp";
-  TrainedModel model(GetParam().file, units);
+  TrainedModel model(GetParam().file, GetParam().halves());
   ASSERT_EQ(model.recomputableValues().size(), 6u);
   expectEquivalentPlans(model, 2, 2, 6);
   expectEquivalentPlans(model, 2, 3, 6);

@@ -22,13 +22,6 @@ protected:
     build("gpt2_ignored.mlir", plan);
     EXPECT_EQ(proofComplaint(), "") << "right as it is";
   }
-  /// Moves an entry before another.
-  void move(size_t stage, const std::string &name, const std::string &before) {
-    size_t from = indexOf(stage, name);
-    TimetableEntry entry = timetables[stage].entries[from];
-    removeAt(stage, from);
-    insert(stage, indexOf(stage, before), entry);
-  }
 };
 
 TEST_P(SpoiltSchedulesTest, TwoReceivesSwapped) {

@@ -71,6 +71,13 @@ protected:
     timetables[stage].entries.insert(timetables[stage].entries.begin() + index, std::move(entry));
     moveLives(stage, index, 1);
   }
+  /// Moves an entry before another.
+  void move(size_t stage, const std::string &name, const std::string &before) {
+    size_t from = indexOf(stage, name);
+    TimetableEntry entry = timetables[stage].entries[from];
+    removeAt(stage, from);
+    insert(stage, indexOf(stage, before), entry);
+  }
 
   std::optional<TrainedModel> model;
   mlir::OwningOpRef<mlir::ModuleOp> staged, lowered;

@@ -41,17 +41,12 @@ class ZeroBubbleTest : public testing::TestWithParam<ModelSizes> {
 protected:
   /// Plans of so many stages, each layer's strategy drawn.
   void expectEquivalentPlans(TrainedModel &model, const std::string &schedule, int64_t stages, int count) {
-    ValueBits values = model.recomputableValues();
-    int tested = 0;
-    for (unsigned seed = 0; tested < count; ++seed) {
-      LayerwisePlan plan = drawLegalPlan(3000 + seed, GetParam(), values);
+    expectEquivalentDrawn(model, GetParam(), 3000, count, [&](std::mt19937 &generator, LayerwisePlan &plan) {
       if (plan.devices * stages > kMostRanks)
-        continue;
-      std::mt19937 generator(seed);
+        return false;
       splitBackward(generator, plan, schedule, stages);
-      expectEquivalent(model, plan);
-      ++tested;
-    }
+      return true;
+    });
   }
 };
 
@@ -65,10 +60,7 @@ TEST_P(ZeroBubbleTest, WholeLayersTrainLikeOneDevice) {
 
 /// Six units: stages of two and of one.
 TEST_P(ZeroBubbleTest, HalvesTrainLikeOneDevice) {
-  std::string attention = GetParam().isTied ? "attn" : "self_attn", units;
-  for (std::string layer : {"layers.0.", "layers.1."})
-    units += (units.empty() ? "" : ",") + layer + attention + "," + layer + "mlp";
-  TrainedModel model(GetParam().file, units);
+  TrainedModel model(GetParam().file, GetParam().halves());
   ASSERT_EQ(model.recomputableValues().size(), 6u);
   expectEquivalentPlans(model, "zb-h1", 3, 8);
   expectEquivalentPlans(model, "zb-v", 2, 6);
@@ -87,12 +79,6 @@ protected:
     plan.stageOf = {0, 0, 1, 1};
     build("gpt2_ignored.mlir", plan);
     EXPECT_EQ(proofComplaint() + complaint(), "") << "right as it is";
-  }
-  void move(size_t stage, const std::string &name, const std::string &before) {
-    size_t from = indexOf(stage, name);
-    TimetableEntry entry = timetables[stage].entries[from];
-    removeAt(stage, from);
-    insert(stage, indexOf(stage, before), entry);
   }
 };
 
