@@ -16,6 +16,8 @@ include(AddMLIR)
 
 find_package(nlohmann_json REQUIRED)
 find_package(yaml-cpp REQUIRED)
+# Into the tools where there is an archive: galvatron-search and galvatron-profile also run where nothing was installed.
+find_library(GALVATRON_YAML NAMES libyaml-cpp.a yaml-cpp REQUIRED)
 find_package(Threads REQUIRED)
 # A header alone: the runtime compiles it in. Where it is missing, scripts/setup.sh brings it.
 find_path(GALVATRON_XXHASH_INCLUDE xxhash.h REQUIRED)

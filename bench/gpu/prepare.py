@@ -216,6 +216,7 @@ def main() -> int:
     add("--precisions", default="", help="such as fp32,bf16,fp16 (default: fp32,bf16, or what galvatron-opt knows)")
     add("--rows", default="all", help="of the race: names separated by commas, all, or none (default: all)")
     add("--models", default="all", help="of the checks: names separated by commas, all, or none (default: all)")
+    add("--most-ranks", type=int, default=1 << 20, help="leave out plans for more (default: all)")
     add("--keep-work", action="store_true", help="keep exported models and reference runs")
     arguments = parser.parse_args()
     arguments.output = arguments.output.resolve()
@@ -244,12 +245,14 @@ def main() -> int:
         values, units = builder.recomputable(f"reference-{model.name}"), programs.units(model.config)
         for precision in precisions:
             for plan in model.plans:
+                if programs.PLANS[plan].ranks > arguments.most_ranks:
+                    continue
                 layout = programs.PLANS[plan].plan(units, model.batch, values, programs.halves(model.config))
                 folder = f"programs/{model.name}-{precision}-{plan}"
                 entry = {"model": model.name, "precision": precision, "plan": plan, "folder": folder}
                 builder.add(index["programs"], program=program, layout=layout, **entry)
     for row in programs.rows(arguments.size):
-        if arguments.rows != "all" and row.name not in arguments.rows.split(","):
+        if row.ranks > arguments.most_ranks or arguments.rows != "all" and row.name not in arguments.rows.split(","):
             continue
         program = builder.imported(row.name, row.config, row.batch, row.seq)
         precision = "bf16" if "bf16" in precisions else precisions[0]

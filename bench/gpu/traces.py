@@ -58,6 +58,8 @@ def prepare(arguments: argparse.Namespace) -> int:
         program = builder.imported(name, config, batch, seq)
         recomputed = {}
         for plan, layout in plans.items():
+            if layout.ranks > arguments.most_ranks:
+                continue
             by_hand = layout.plan(programs.units(config), batch, recomputed)
             entry = {"model": name, "precision": precision, "plan": plan, "folder": f"programs/{name}-{plan}"}
             builder.add(index, program=program, layout=by_hand, **entry)
@@ -151,7 +153,8 @@ class Checker:
         self.devices = running.Devices()
         self.gpus = self.devices.count if self.index["device"] == "cuda" else 2
         self.runner = running.Runner(self.gpus, arguments.out / "traces-logs", self.devices)
-        self.env = running.environment(self.folder / "lib")
+        # Attention's atomics would make two runs of long sequences differ in their last digits.
+        self.env = running.environment(self.folder / "lib") | {"GALVATRON_DETERMINISTIC": "1"}
         self.rows: list[dict] = []
 
     def run(self, name: str, program: dict, kind: str, *options) -> list[dict]:
@@ -228,6 +231,7 @@ def main() -> int:
     add = commands.add_parser("prepare", help="builds everything into one folder").add_argument
     add("-o", "--output", type=Path, default=Path("build/gpu-traces"), help="default: build/gpu-traces")
     add("--target", choices=("cuda", "cpu"), default="cuda", help="device of the programs (default: cuda)")
+    add("--most-ranks", type=int, default=1 << 20, help="leave out plans for more (default: all)")
     add = commands.add_parser("check", help="runs and judges what was prepared").add_argument
     add("folder", type=Path, help="what prepare wrote")
     add("--out", type=Path, default=Path("gpu-traces"), help="results, logs and traces (default: gpu-traces)")

@@ -80,12 +80,13 @@ inline constexpr llvm::StringLiteral kTurnAttrName = "dist.turn";
 inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
 /// On a `dist.stage`, set by `plan-memory`: bytes of the one allocation that each of its ranks makes; how many ranks
 /// each group has that a rank's collectives join; to how many stages it sends plus from how many it receives; with how many
-/// ranks it exchanges pieces; how many collectives it joins, and transfers.
+/// ranks it exchanges pieces; how many collectives it joins, and transfers; how many entries call a function.
 inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
 inline constexpr llvm::StringLiteral kGroupSizesAttrName = "dist.group_sizes";
 inline constexpr llvm::StringLiteral kChannelsAttrName = "dist.channels";
 inline constexpr llvm::StringLiteral kPeersAttrName = "dist.peers";
 inline constexpr llvm::StringLiteral kCallsAttrName = "dist.calls";
+inline constexpr llvm::StringLiteral kEntriesAttrName = "dist.entries";
 /// Set by `partition-stages`: on the module the paths of all layers in the model's order; on a `graph.call` the index
 /// of its layer there, which random bits are keyed by.
 inline constexpr llvm::StringLiteral kLayerPathsAttrName = "dist.layer_paths";

@@ -28,6 +28,8 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
       communicators.peers = peers.getInt();
     if (auto calls = stage->getAttrOfType<IntegerAttr>(dist::kCallsAttrName))
       communicators.calls = calls.getInt();
+    if (auto entries = stage->getAttrOfType<IntegerAttr>(dist::kEntriesAttrName))
+      communicators.entries = entries.getInt();
     communicators.isForSums = ranks > 1 && !worldIsGroup;
     ofStages.push_back({bytes.getInt(), overhead.of(communicators, bytes.getInt())});
   }

@@ -6,22 +6,32 @@
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/MathExtras.h"
 
+#include <algorithm>
+
 using namespace galvatron;
 
 static int64_t noWorkspace(const AttentionExtents &, bool) { return 0; }
 
 /// A bound on what cuDNN's attention wants: the gradient of q in f32, two statistics of each row, and
-/// gradients of k and v for each query head where several share a key.
+/// gradients of k and v for each query head where several share a key. Where rows are told as documents, these lie as
+/// the gradients themselves do, with the same gaps between positions.
 static int64_t cudaAttentionWorkspace(const AttentionExtents &a, bool isBackward) {
   int64_t slack = 64 << 10, rows = a.batch * a.heads * a.queries;
   if (a.hasDocuments)
-    slack += documentScratchBytes(a.batch, a.heads, a.queries);
+    slack += documentScratchBytes(a.batch, a.heads, a.queries) + 2 * a.batch * kDocumentsOfRow * 4;
   if (!isBackward)
     return llvm::alignTo(rows * 4, 256) + slack;
-  int64_t bytes = rows * a.keySize * 4 + 2 * rows * 4;
-  if (a.keyHeads < a.heads)
-    bytes += a.batch * a.heads * a.keys * (a.keySize + a.valueSize) * 4;
-  return llvm::alignTo(bytes, 256) + slack;
+  bool isShared = a.keyHeads < a.heads;
+  int64_t gradients = rows * a.keySize;
+  if (isShared)
+    gradients += a.batch * a.heads * a.keys * (a.keySize + a.valueSize);
+  if (a.hasDocuments) {
+    int64_t ofDocuments = a.batch * a.queries * a.queryStride;
+    if (isShared)
+      ofDocuments += a.batch * a.keys * (a.keyStride + a.valueStride) * (a.heads / a.keyHeads);
+    gradients = std::max(gradients, ofDocuments);
+  }
+  return llvm::alignTo(gradients * 4 + 2 * rows * 4, 256) + slack;
 }
 
 static int64_t onePart(int64_t) { return 1; }

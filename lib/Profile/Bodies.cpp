@@ -17,7 +17,6 @@
 #include <dlfcn.h>
 #include <map>
 #include <new>
-#include <set>
 #include <tuple>
 
 namespace galvatron::profile {
@@ -29,9 +28,9 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kFewestSamples = 3, kMostSamples = 100;
 /// Interquartile range ÷ median at which a figure has repeated.
 constexpr double kRepeats = 0.03;
-/// Where calls are issued and not waited for: so long a run of one entry is a sample, and so long all entries run
-/// before the first, as a GPU slows down under load.
-constexpr double kShortestRun = 0.02, kWarmUp = 1;
+/// Where calls are issued and not waited for: a round of all entries takes so long at least, and so long rounds are run
+/// before the first counts, as a GPU slows down under load.
+constexpr double kShortestRound = 0.15, kWarmUp = 1.5;
 constexpr std::int64_t kMostCalls = 500;
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -48,7 +47,8 @@ public:
   ~LoadedBodies();
   LoadedBodies(const LoadedBodies &) = delete;
 
-  Status open(const std::string &file, const search::PreparedBodies &bodies);
+  /// `counts`: of each layer in the model.
+  Status open(const std::string &file, const search::PreparedBodies &bodies, const std::vector<std::int64_t> &counts);
   /// Medians of the slowest rank's seconds, of forward and backward by entry.
   std::map<std::string, Timing> timeEntries(double budget);
   double timeUpdate(const search::PreparedLayer &layer);
@@ -80,7 +80,7 @@ private:
   gvrt_context context;
   std::optional<Watched> watched;
   std::optional<Timetable> timetable;
-  std::set<std::string> names; ///< of entries that are bodies
+  std::map<std::string, std::int64_t> names; ///< of entries that are bodies, and how often a step has them
   std::vector<std::string> order;
   /// Of a device that is given work and not waited for: the bodies' entries, and how often each is called at once.
   std::vector<const std::int64_t *> entries;
@@ -122,7 +122,8 @@ void LoadedBodies::fillPlace(std::int64_t ranks) {
       rank += first;
 }
 
-Status LoadedBodies::open(const std::string &file, const search::PreparedBodies &bodies) {
+Status LoadedBodies::open(const std::string &file, const search::PreparedBodies &bodies,
+                          const std::vector<std::int64_t> &counts) {
   Status status = world.agree(load(file));
   if (!status.ok())
     return status;
@@ -146,9 +147,9 @@ Status LoadedBodies::open(const std::string &file, const search::PreparedBodies 
   if (device.hooks->start)
     device.hooks->start(&context, manifest, options, arena);
   fillArena();
-  for (const search::PreparedLayer &layer : bodies.layers)
+  for (std::size_t index = 0; index < bodies.layers.size(); ++index)
     for (const char *direction : {"forward", "backward"})
-      names.insert(entryName(direction, layer.path));
+      names[entryName(direction, bodies.layers[index].path)] = counts[index];
   return world.agree(fillCopies(context, device, manifest, arena));
 }
 
@@ -264,15 +265,21 @@ std::vector<double> LoadedBodies::runIssued() {
   return seconds;
 }
 
-/// Kernels are loaded and chosen, then the device is brought to the pace that it keeps.
+/// Kernels are loaded and chosen, then the device is brought to the pace that it keeps in a step: each entry has the
+/// share of a round that it has of the model's step, as what draws little power lets the rest run faster.
 void LoadedBodies::tune() {
   runPass(context, device, *timetable, arena, /*rate=*/0, [](const EntryCall &) {});
   findBodies();
   calls.assign(entries.size(), 1);
   runIssued();
   std::vector<double> once = slowest(runIssued());
+  double round = 1e-9;
   for (std::size_t index = 0; index < once.size(); ++index)
-    calls[index] = std::clamp<std::int64_t>(std::int64_t(kShortestRun / std::max(once[index], 1e-9)), 1, kMostCalls);
+    round += once[index] * double(names.at(order[index]));
+  for (std::size_t index = 0; index < once.size(); ++index) {
+    double share = double(names.at(order[index])) * std::max(1.0, kShortestRound / round);
+    calls[index] = std::clamp<std::int64_t>(std::llround(share), 1, kMostCalls);
+  }
   for (Clock::time_point begin = Clock::now(); slowest({secondsSince(begin)})[0] < kWarmUp;)
     runIssued();
 }
@@ -345,6 +352,9 @@ BodyGroup::BodyGroup(std::string folder, const search::PreparedModel &model, con
     body.samples = plain.samples, body.seq = seq;
     body.stateBytes = layer.stateBytes, body.savedBytes = layer.savedBytes, body.scratchBytes = layer.scratchBytes;
     figures.push_back(std::move(body));
+    counts.push_back(
+        std::max<std::int64_t>(1, std::count_if(model.model.units.begin(), model.model.units.end(),
+                                                [&](const auto &unit) { return unit.layerType == layer.layerType; })));
   }
 }
 
@@ -353,7 +363,7 @@ Status measureBodies(BodyGroup &group, const World &world, Watchdog &watchdog, c
     if (bodies->library.empty())
       continue;
     LoadedBodies loaded(world, watchdog, device);
-    if (Status status = loaded.open(group.folder + "/" + bodies->library, *bodies); !status.ok())
+    if (Status status = loaded.open(group.folder + "/" + bodies->library, *bodies, group.counts); !status.ok())
       return status;
     std::map<std::string, Timing> timings = loaded.timeEntries(budget / 2);
     for (std::size_t index = 0; index < bodies->layers.size(); ++index) {

@@ -20,6 +20,7 @@ struct BodyGroup {
   std::string precision;
   std::int64_t seq = 1;
   std::vector<search::MeasuredBody> figures; ///< one for each layer; their seconds are still to come
+  std::vector<std::int64_t> counts;          ///< of each layer in the model
 
   /// Of `plain`, and what recomputing takes where that could be built; figures have what is planned already.
   BodyGroup(std::string folder, const search::PreparedModel &model, const search::PreparedBodies &plain,

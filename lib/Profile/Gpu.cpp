@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 
@@ -71,6 +72,15 @@ std::string describeReasons(unsigned long long bits) {
 }
 
 } // namespace
+
+std::int64_t countGpus() {
+  if (const char *seen = std::getenv("CUDA_VISIBLE_DEVICES"))
+    return *seen ? 1 + std::count(seen, seen + std::strlen(seen), ',') : 0;
+  Nvml nvml;
+  unsigned count = 0;
+  bool isKnown = nvml.isThere && nvml.call<int(unsigned *)>("nvmlDeviceGetCount_v2", -1, &count) == kSuccess;
+  return isKnown ? count : 0;
+}
 
 GpuFacts lookAtGpu(int index) {
   GpuFacts facts;

@@ -17,6 +17,9 @@ struct GpuFacts {
   bool isKnown = false;
 };
 
+/// That this host has, or CUDA_VISIBLE_DEVICES leaves; 0 where nothing is known.
+std::int64_t countGpus();
+
 /// Of GPU `index` as NVML counts them; nothing known where there is no NVML.
 GpuFacts lookAtGpu(int index);
 

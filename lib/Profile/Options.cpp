@@ -264,7 +264,7 @@ is kept in DIR/profile.journal as soon as it is done: the same command goes on a
 measured: the compiler plans it to the byte.
 
   -o, --output DIR         folder of the profile (profile)
-  --ranks N                ranks to start (one for each core of this host)
+  --ranks N                ranks to start (one for each core of this host, on cuda for each GPU)
   --target cpu|cuda        device (cpu)
   --precision fp32|bf16    elements of messages and kernels (fp32; on cuda bf16)
   --sizes A:B              messages and copies, powers of two (4KiB:1GiB)

@@ -194,7 +194,7 @@ Status Session::readModel() {
       return Status::error("host '", hosts[rank].host, "' has other bodies in '", preparedFolder(options),
                            "' than rank 0; prepare the model on each host, or in a folder that all share");
   model = std::move(*read);
-  for (Work &work : listBodies(std::move(model->groups)))
+  for (Work &work : listBodies(std::move(model->groups), isCuda()))
     works.push_back(std::move(work));
   return Status::success();
 }
@@ -503,9 +503,8 @@ Status Session::run(int &code) {
   profile.leftOut = model ? model->leftOut : std::vector<std::string>();
   if (isCuda()) {
     warn("galvatron-profile has not been checked on GPUs against other programs yet: compare before you rely on it");
-    for (const char *kind : {"attention", "overlap"})
-      if (options.measuresHardware() && options.wants(kind))
-        profile.leftOut.push_back(std::string(kind) + ": not measured on GPUs by this version");
+    if (options.measuresHardware() && options.wants("overlap"))
+      profile.leftOut.push_back("overlap: not measured on GPUs by this version");
   }
   installFaultHandlers(&context);
   watched.emplace(watchdog, context);

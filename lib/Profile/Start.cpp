@@ -5,8 +5,10 @@
 // killed, the kernel ends mpirun, and mpirun its ranks.
 #include "Start.h"
 
+#include "Gpu.h"
 #include "Machine.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -112,7 +114,8 @@ int startRanks(const Options &options, const std::vector<std::string> &arguments
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
   }
   setenv("GALVATRON_TERMINAL", isatty(STDOUT_FILENO) ? "1" : "0", 1);
-  std::string command = commandFor(options.ranks ? options.ranks : usableCores(), arguments);
+  std::int64_t devices = options.target == "cuda" ? std::max<std::int64_t>(1, countGpus()) : usableCores();
+  std::string command = commandFor(options.ranks ? options.ranks : devices, arguments);
   if (!options.quiet) {
     std::printf("%s\n", command.c_str());
     std::fflush(stdout);

@@ -1,6 +1,8 @@
 // The list of what is measured.
 #include "Work.h"
 
+#include "runtime/cuda/kernels/AttentionWorkspace.h"
+
 #include <algorithm>
 #include <iterator>
 
@@ -99,6 +101,8 @@ constexpr std::int64_t kProductBytes = 4;
 
 /// Bytes a second and seconds that a guess starts from: a core's, of any current server.
 constexpr double kGuessedRate = 2e9, kGuessedStart = 2e-5, kGuessedFlops = 5e10;
+/// Of a GPU: a body must not be left out for want of time before the first one has scaled the guesses.
+constexpr double kGuessedGpuFlops = 3e14;
 
 void Lister::addMessage(const char *kind, std::int64_t group, std::int64_t stride, std::int64_t groups) {
   for (std::size_t index = 0; index < sizes.size(); ++index) {
@@ -166,25 +170,30 @@ void Lister::listProducts() {
 }
 
 void Lister::listAttention() {
-  constexpr std::int64_t kHeads = 4;
-  bool isWanted = options.target == "cpu" && options.wants("attention");
-  for (std::int64_t seq = 256; seq <= 131072 && isWanted; seq *= 2)
-    for (std::int64_t headSize : {64, 128})
-      for (bool backward : {false, true}) {
-        Work work;
-        KernelShape shape;
-        shape.samples = 1, shape.heads = shape.kvHeads = kHeads, shape.seq = seq, shape.headSize = headSize;
-        shape.backward = backward;
-        work.what = MeasuredKernel{"attention", options.precision, shape};
-        work.level = seq == 256 || seq == 1024 || seq == 4096 ? 0 : seq < 16384 ? 1 : 2;
-        std::int64_t whole = seq * kHeads * headSize * kProductBytes;
-        work.operandBytes = 4 * whole;
-        work.resultBytes = 4 * whole + seq * kHeads * 4;
-        // Two products over half of all pairs forward, five backward.
-        double flops = (backward ? 5.0 : 2.0) * double(seq) * double(seq) * double(kHeads * headSize);
-        work.guessedSeconds = kGuessedStart + flops / kGuessedFlops;
-        works.push_back(std::move(work));
-      }
+  bool isCpu = options.target == "cpu";
+  // Of a GPU all multiprocessors are to have work, with as many heads for keys as queries and with a quarter of them.
+  std::vector<std::pair<std::int64_t, std::int64_t>> heads = {{4, 4}};
+  if (!isCpu)
+    heads = {{32, 32}, {32, 8}};
+  std::int64_t bytes = isCpu ? kProductBytes : elementBytes;
+  for (std::int64_t seq = isCpu ? 256 : 1024; seq <= 131072 && options.wants("attention"); seq *= 2)
+    for (auto [queryHeads, keyHeads] : heads)
+      for (std::int64_t headSize : {64, 128})
+        for (bool backward : {false, true}) {
+          Work work;
+          KernelShape shape;
+          shape.samples = 1, shape.heads = queryHeads, shape.kvHeads = keyHeads, shape.seq = seq;
+          shape.headSize = headSize, shape.backward = backward;
+          work.what = MeasuredKernel{"attention", options.precision, shape};
+          work.level = seq == 256 || seq == 1024 || seq == 4096 ? 0 : seq < 16384 ? 1 : 2;
+          std::int64_t whole = seq * queryHeads * headSize * bytes;
+          work.operandBytes = 4 * whole;
+          work.resultBytes = 4 * whole + seq * queryHeads * 4 + attentionScratchBytes(!isCpu, shape);
+          // Two products over half of all pairs forward, five backward.
+          double flops = (backward ? 5.0 : 2.0) * double(seq) * double(seq) * double(queryHeads * headSize);
+          work.guessedSeconds = kGuessedStart + flops / kGuessedFlops;
+          works.push_back(std::move(work));
+        }
 }
 
 void Lister::listCopies() {
@@ -260,15 +269,16 @@ std::vector<std::string> Work::entryNames() const {
   return names;
 }
 
-std::vector<Work> listBodies(std::vector<BodyGroup> groups) {
+std::vector<Work> listBodies(std::vector<BodyGroup> groups, bool isGpu) {
   std::vector<Work> works;
+  double flops = isGpu ? kGuessedGpuFlops : kGuessedFlops;
   for (BodyGroup &group : groups) {
     double parameters = 0, tokens = double(group.plain.samples * group.seq);
     for (const search::MeasuredBody &body : group.figures)
       parameters += double(body.stateBytes) / 16;
     Work work;
     // Forward and backward, once more with recomputation.
-    work.guessedSeconds = kGuessedStart + 14 * parameters * tokens / kGuessedFlops;
+    work.guessedSeconds = kGuessedStart + 14 * parameters * tokens / flops;
     work.what = std::move(group);
     works.push_back(std::move(work));
   }
@@ -276,6 +286,14 @@ std::vector<Work> listBodies(std::vector<BodyGroup> groups) {
     return std::pair(a.guessedSeconds, a.name()) < std::pair(b.guessedSeconds, b.name());
   });
   return works;
+}
+
+std::int64_t attentionScratchBytes(bool isIssued, const KernelShape &s) {
+  if (!isIssued)
+    return 0;
+  // Forward keeps a statistic of each row besides.
+  return cuda::attentionWorkspaceBytes(s.samples, s.heads, s.kvHeads, s.seq, s.seq, s.headSize, s.backward) +
+         s.samples * s.heads * s.seq * 4;
 }
 
 std::vector<Work> listWork(const Options &options, std::int64_t ranks) { return Lister(options, ranks).list(); }

@@ -33,8 +33,11 @@ struct Work {
 /// Of `ranks` ranks; those of one level in the order of the kinds, level by level.
 std::vector<Work> listWork(const Options &options, std::int64_t ranks);
 
+/// Bytes of scratch that a device which computes in 16 bits wants for one call of attention; else none.
+std::int64_t attentionScratchBytes(bool isIssued, const search::KernelShape &shape);
+
 /// The bodies of a prepared model, shortest first.
-std::vector<Work> listBodies(std::vector<BodyGroup> groups);
+std::vector<Work> listBodies(std::vector<BodyGroup> groups, bool isGpu);
 
 /// What a profile already has of these.
 std::vector<std::string> namesIn(const search::MachineProfile &profile);

@@ -156,6 +156,14 @@ static int64_t countCalls(const Timetable &timetable, const llvm::StringMap<int6
   return calls;
 }
 
+static int64_t countFunctions(const Timetable &timetable) {
+  int64_t count =
+      llvm::count_if(timetable.entries, [](const TimetableEntry &e) { return e.getIf<Compute>() != nullptr; });
+  for (const Timetable &evaluation : timetable.evaluation)
+    count += countFunctions(evaluation);
+  return count;
+}
+
 Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> mesh) {
   Communicators communicators;
   std::map<std::pair<std::vector<int64_t>, std::vector<int64_t>>, int64_t> peersOf; // by axes, stages
@@ -182,6 +190,7 @@ Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<in
       from.insert(receive->channel.stage);
   }
   communicators.channels = to.size() + from.size();
+  communicators.entries = countFunctions(timetable);
   communicators.calls = countCalls(timetable, timetable.collectivesOf);
   return communicators;
 }

@@ -21,6 +21,6 @@
 // CHECK: exec.call "matmul"(
 // CHECK: dist.layer @decoder.dp2
 // CHECK-LABEL: dist.stage @stage0 index 0
-// CHECK-SAME: attributes {dist.arena_bytes = {{[0-9]+}} : i64, dist.calls = 48 : i64, dist.channels = 2 : i64, dist.group_sizes = array<i64: 2>}
+// CHECK-SAME: attributes {dist.arena_bytes = {{[0-9]+}} : i64, dist.calls = 48 : i64, dist.channels = 2 : i64, dist.entries = 36 : i64, dist.group_sizes = array<i64: 2>}
 // CHECK-LABEL: dist.stage @stage1 index 1
-// CHECK-SAME: attributes {dist.arena_bytes = {{[0-9]+}} : i64, dist.calls = 14 : i64, dist.channels = 2 : i64, dist.group_sizes = array<i64: 2>}
+// CHECK-SAME: attributes {dist.arena_bytes = {{[0-9]+}} : i64, dist.calls = 14 : i64, dist.channels = 2 : i64, dist.entries = 24 : i64, dist.group_sizes = array<i64: 2>}

@@ -14,6 +14,8 @@ struct AttentionExtents {
   int64_t batch, heads, keyHeads, queries, keys, keySize, valueSize;
   bool isHalf;
   bool hasDocuments; // document_attention
+  /// Of the gradients of q, k and v: elements from one position to the next; 0 of forward.
+  int64_t queryStride = 0, keyStride = 0, valueStride = 0;
 };
 
 /// Blocks of `threads` threads that walk over rows on one multiprocessor of a GPU: 1024 threads of 64 registers.

@@ -169,6 +169,8 @@ struct Communicators {
   int64_t peers = 0;
   /// Collectives that it joins, and transfers, of a step and of an evaluated batch.
   int64_t calls = 0;
+  /// Of a step and of an evaluated batch, that call a function.
+  int64_t entries = 0;
 };
 
 /// `mesh`: the axes of a stage's devices.

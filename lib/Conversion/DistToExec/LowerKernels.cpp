@@ -39,9 +39,9 @@ struct AttentionBuffers {
 };
 } // namespace
 
-/// Scratch that the device wants for this call, or null.
+/// Scratch that the device wants for this call, or null. `gradients`: of q, k and v; none of forward.
 static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, const AttentionBuffers &of,
-                                      bool isBackward) {
+                                      ArrayRef<Value> gradients = {}) {
   ArrayRef<int64_t> q = shapeOf(of.q), k = shapeOf(of.k);
   AttentionExtents extents = {q[0],
                               q[1],
@@ -52,6 +52,13 @@ static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, con
                               shapeOf(of.v).back(),
                               graph::isHalf(getElementTypeOrSelf(of.q.getType())),
                               lowering.findDocuments(op) != nullptr};
+  bool isBackward = !gradients.empty();
+  if (isBackward) {
+    auto positionStride = [](Value buffer) { return stridesOf(buffer)[2]; };
+    extents.queryStride = positionStride(gradients[0]);
+    extents.keyStride = positionStride(gradients[1]);
+    extents.valueStride = positionStride(gradients[2]);
+  }
   int64_t bytes = lowering.getDevice().attentionWorkspaceBytes(extents, isBackward);
   if (bytes == 0)
     return {};
@@ -151,7 +158,7 @@ static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp o
   unsigned firstOutput = buffers.size();
   of.y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
-  of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/false);
+  of.workspace = createAttentionWorkspace(lowering, op, of);
   llvm::append_values(buffers, of.y, lse);
   if (of.workspace)
     buffers.push_back(of.workspace);
@@ -179,7 +186,7 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
       order = orderOf(x);
     gradients.push_back(lowering.createResult(result, order));
   }
-  of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/true);
+  of.workspace = createAttentionWorkspace(lowering, op, of, gradients);
   Constants constants = attentionConstants(lowering, op, of);
   constants.append({{"dy_strides", outerStrides(dy)},
                     {"dq_strides", outerStrides(gradients[0])},

@@ -63,6 +63,7 @@ OverheadBytes readOverhead(const Json &value, const OverheadBytes &fallback, std
   overhead.sums = reader.integer("sums", fallback.sums, 0);
   overhead.mapping = reader.integer("mapping", fallback.mapping, 0);
   overhead.call = reader.integer("call", fallback.call, 0);
+  overhead.entry = reader.integer("entry", fallback.entry, 0);
   error = reader.finish();
   return overhead;
 }

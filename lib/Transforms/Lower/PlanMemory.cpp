@@ -42,6 +42,8 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
       stage->setAttr(dist::kChannelsAttrName, builder.getI64IntegerAttr(communicators.channels));
     if (communicators.peers)
       stage->setAttr(dist::kPeersAttrName, builder.getI64IntegerAttr(communicators.peers));
+    if (communicators.entries)
+      stage->setAttr(dist::kEntriesAttrName, builder.getI64IntegerAttr(communicators.entries));
     if (communicators.calls)
       stage->setAttr(dist::kCallsAttrName, builder.getI64IntegerAttr(communicators.calls));
   }

@@ -1,8 +1,8 @@
 //===- Rope.cu - rotary position embedding ------------------------------------------===//
 //
-// Cosines and sines of one position serve every batch row and head, so a block belongs to a position: it computes them
-// once, into shared memory, then rotates its share of the rows. Where rows have positions of their own, it belongs to
-// one of a row. The angle is rounded to f32 before its cosine is taken,
+// Cosines and sines of one position serve every batch row and head, so a block belongs to as many positions as it has
+// threads for frequencies: it computes them once, into shared memory, then rotates its share of the rows. Where rows
+// have positions of their own, these are positions of one row. The angle is rounded to f32 before its cosine is taken,
 // as the frameworks do that models come from.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -28,7 +28,7 @@ struct Strides {
 };
 
 struct Shape {
-  int64_t outer, inner, columns; // rows of a position: outer × inner
+  int64_t positions, outer, inner, columns; // rows of a position: outer × inner
   int frequencies;
   bool interleaved, inverse;
   double scaling;
@@ -40,24 +40,29 @@ __global__ void __launch_bounds__(kThreads)
     rope(const T *x, T *y, Strides xStride, Strides yStride, Shape shape,
          __grid_constant__ const Frequencies frequencies, Positions positions, const int64_t *rowPositions) {
   __shared__ float cosine[kMaxFrequencies], sine[kMaxFrequencies];
-  int64_t s = blockIdx.x, row = blockIdx.z;
-  float position = (float)(rowPositions ? rowPositions[row * gridDim.x + s] : positions.toGlobal(s));
-  for (int i = threadIdx.x; i < shape.frequencies; i += kThreads) {
+  int inBlock = kMaxFrequencies / shape.frequencies;
+  int64_t first = blockIdx.x * (int64_t)inBlock, row = blockIdx.z;
+  int here = (int)(shape.positions - first < inBlock ? shape.positions - first : inBlock);
+  for (int i = threadIdx.x; i < here * shape.frequencies; i += kThreads) {
+    int64_t s = first + i / shape.frequencies;
+    float position = (float)(rowPositions ? rowPositions[row * shape.positions + s] : positions.toGlobal(s));
     double sinus, cosinus;
-    sincos((double)(position * frequencies.value[i]), &sinus, &cosinus);
+    sincos((double)(position * frequencies.value[i % shape.frequencies]), &sinus, &cosinus);
     cosine[i] = (float)(cosinus * shape.scaling);
     sine[i] = (float)((shape.inverse ? -sinus : sinus) * shape.scaling);
   }
   __syncthreads();
-  x += s * xStride.position + row * xStride.outer;
-  y += s * yStride.position + row * yStride.outer;
+  x += first * xStride.position + row * xStride.outer;
+  y += first * yStride.position + row * yStride.outer;
   int pairs = shape.frequencies / W, tail = (int)((shape.columns - 2 * shape.frequencies) / W), items = pairs + tail;
-  int64_t work = shape.outer * shape.inner * items;
+  int64_t ofPosition = shape.outer * shape.inner * items, work = here * ofPosition;
   for (int64_t w = (int64_t)blockIdx.y * kThreads + threadIdx.x; w < work; w += (int64_t)gridDim.y * kThreads) {
-    int item = (int)(w % items);
-    int64_t line = w / items, outer = line / shape.inner, inner = line - outer * shape.inner;
-    const T *from = x + outer * xStride.outer + inner * xStride.inner;
-    T *to = y + outer * yStride.outer + inner * yStride.inner;
+    int64_t s = w / ofPosition, own = w - s * ofPosition;
+    int item = (int)(own % items);
+    int64_t line = own / items, outer = line / shape.inner, inner = line - outer * shape.inner;
+    const T *from = x + s * xStride.position + outer * xStride.outer + inner * xStride.inner;
+    T *to = y + s * yStride.position + outer * yStride.outer + inner * yStride.inner;
+    const float *cosines = cosine + s * shape.frequencies, *sines = sine + s * shape.frequencies;
     if (item >= pairs) { // after the rotated columns
       int column = 2 * shape.frequencies + (item - pairs) * W;
       float v[W];
@@ -72,7 +77,7 @@ __global__ void __launch_bounds__(kThreads)
       load<W>(from + i + shape.frequencies, b);
 #pragma unroll
       for (int k = 0; k < W; ++k) {
-        float c = cosine[i + k], n = sine[i + k], first = a[k], second = b[k];
+        float c = cosines[i + k], n = sines[i + k], first = a[k], second = b[k];
         a[k] = first * c - second * n;
         b[k] = second * c + first * n;
       }
@@ -86,7 +91,7 @@ __global__ void __launch_bounds__(kThreads)
         // Pair k: elements 2k and 2k + 1 of a and b put together.
         float &left = 2 * k < W ? a[2 * k % W] : b[2 * k % W];
         float &right = 2 * k + 1 < W ? a[(2 * k + 1) % W] : b[(2 * k + 1) % W];
-        float c = cosine[i + k], n = sine[i + k], first = left, second = right;
+        float c = cosines[i + k], n = sines[i + k], first = left, second = right;
         left = first * c - second * n;
         right = second * c + first * n;
       }
@@ -107,10 +112,10 @@ void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attrib
   shape.interleaved = read.integer() == 1;
   shape.inverse = read.integer();
   shape.scaling = read.real();
-  shape.columns = extent[3];
+  shape.positions = extent[seqDim], shape.columns = extent[3];
   int64_t count = read.integer();
-  GVRT_CHECK(context, count <= kMaxFrequencies,
-             "expects at most " << kMaxFrequencies << " frequencies, but got " << count);
+  GVRT_CHECK(context, count >= 1 && count <= kMaxFrequencies,
+             "expects 1 to " << kMaxFrequencies << " frequencies, but got " << count);
   shape.frequencies = (int)count;
   Frequencies frequencies;
   for (int64_t i = 0; i < count; ++i)
@@ -135,11 +140,12 @@ void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attrib
                         to.position * kSize, to.outer * kSize, to.inner * kSize, count * kSize, shape.columns * kSize);
     withWidth<T>(wide, [&](auto width) {
       constexpr int W = decltype(width)::value;
-      int64_t work = shape.outer * shape.inner * (shape.columns - count) / W;
-      // Few positions: several blocks share one.
-      int64_t share = std::clamp<int64_t>(divideUp(8 * std::max(state.multiprocessors, 1), extent[seqDim] * rows), 1,
+      int64_t inBlock = kMaxFrequencies / count, blocks = divideUp(shape.positions, inBlock);
+      int64_t work = inBlock * shape.outer * shape.inner * (shape.columns - count) / W;
+      // Few positions: several blocks share them.
+      int64_t share = std::clamp<int64_t>(divideUp(8 * std::max(state.multiprocessors, 1), blocks * rows), 1,
                                           std::min<int64_t>(divideUp(work, kThreads), 65535));
-      rope<T, W><<<dim3(extent[seqDim], share, rows), kThreads, 0, state.compute>>>(
+      rope<T, W><<<dim3(blocks, share, rows), kThreads, 0, state.compute>>>(
           at<const T>(buffer, 0), at<T>(buffer, 2), from, to, shape, frequencies, positions, rowPositions);
     });
   });

@@ -23,7 +23,7 @@ TEST(Cluster, one_number_is_for_every_rank) {
 
 TEST(Cluster, parts_add_up_by_communicators) {
   auto read = parseCluster(cluster(
-      R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "peer": 7, "sums": 1, "mapping": 100, "call": 3})"));
+      R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "peer": 7, "sums": 1, "mapping": 100, "call": 3, "entry": 2})"));
   ASSERT_TRUE(read) << read.error().message;
   const OverheadBytes &overhead = read->device.overhead;
   EXPECT_EQ(overhead.of({}, 4ll << 30), 1000000);
@@ -32,6 +32,8 @@ TEST(Cluster, parts_add_up_by_communicators) {
   EXPECT_EQ(overhead.of({.groups = {}, .channels = 2, .isForSums = true}, 0), 1100021);
   EXPECT_EQ(overhead.of({.groups = {4}, .peers = 3}, 0), 1101021);
   EXPECT_EQ(overhead.of({.groups = {4}, .calls = 5}, 0), 1101015);
+  EXPECT_EQ(overhead.of({.entries = 7}, 0), 1000014);
+  EXPECT_EQ(overhead.of({.groups = {4}, .entries = 7}, 0), 1101014);
   EXPECT_EQ(overhead.of({.groups = {2}}, 3ll << 29), 1101000 + 150); // one and a half GiB
   EXPECT_EQ(read->device.overheadBytes, 1100000);                    // under any plan for four ranks
 }
@@ -42,7 +44,9 @@ TEST(Cluster, missing_parts_are_those_of_the_kind) {
   EXPECT_EQ(read->device.overhead.context, 5);
   EXPECT_EQ(read->device.overhead.library, findDeviceKind("h200")->overhead.library);
   EXPECT_GT(findDeviceKind("h200")->overhead.group, 0);
-  EXPECT_EQ(findDeviceKind("cpu")->overhead.of({.groups = {2}, .channels = 1, .peers = 1, .calls = 1, .isForSums = true}, 1), 0);
+  EXPECT_EQ(findDeviceKind("cpu")->overhead.of(
+                {.groups = {2}, .channels = 1, .peers = 1, .calls = 1, .entries = 1, .isForSums = true}, 1),
+            0);
 }
 
 TEST(Cluster, peaks_are_the_kinds_or_the_files) {
@@ -69,7 +73,9 @@ TEST(Cluster, refuses_rates_that_no_link_has) {
 }
 
 TEST(Cluster, nccl_is_of_gpus_or_as_the_file_says) {
-  auto with = [](const std::string &rest) { return parseCluster(R"({"nodes": 1, "devices_per_node": 2)" + rest + "}"); };
+  auto with = [](const std::string &rest) {
+    return parseCluster(R"({"nodes": 1, "devices_per_node": 2)" + rest + "}");
+  };
   EXPECT_FALSE(with("")->nccl);
   EXPECT_FALSE(with(R"(, "device": "h200")")->nccl->nvls);
   EXPECT_EQ(with(R"(, "device": "h200")")->nccl->maxBlocks, 32);
@@ -97,8 +103,9 @@ TEST(Cluster, a_plan_records_nccl_and_has_no_more_than_its_cluster) {
   EXPECT_FALSE(recordNccl(gpus, plan));
   EXPECT_EQ(plan.nccl->maxBlocks, 16); // its own
   plan.nccl->nvls = true;
-  EXPECT_NE(recordNccl(gpus, plan)->message.find("plan key 'nccl' has nvls true, but the cluster has not; give one with "
-                                                 "--cluster that has"),
+  EXPECT_NE(recordNccl(gpus, plan)
+                ->message.find("plan key 'nccl' has nvls true, but the cluster has not; give one with "
+                               "--cluster that has"),
             std::string::npos);
   gpus.nccl->nvls = true;
   EXPECT_FALSE(recordNccl(gpus, plan));

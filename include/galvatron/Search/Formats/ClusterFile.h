@@ -17,7 +17,7 @@ namespace galvatron::search {
 /// Reads `{"nodes", "devices_per_node", "device", "memory_bytes_per_device",
 /// "reserved_bytes_per_device", "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`.
 /// `reserved_bytes_per_device` is a number for every rank, or `{"context", "library",
-/// "group", "direction", "peer", "sums", "mapping", "call"}`, the fields of OverheadBytes. Only `nodes` and
+/// "group", "direction", "peer", "sums", "mapping", "call", "entry"}`, the fields of OverheadBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. `profile` names a profile.json, relative to `folder`, whose tables then price
 /// kernels and groups. `nccl` is `{"nvls", "max_blocks"}`, where nvls true takes such a profile taken with it.

@@ -48,6 +48,8 @@ struct RankCommunicators {
   std::int64_t peers = 0;
   /// Collectives that it joins, and transfers, each as often as a step has it.
   std::int64_t calls = 0;
+  /// Of a step, that run kernels.
+  std::int64_t entries = 0;
   /// Of all ranks, for a few sums a step only.
   bool isForSums = false;
 };
@@ -68,6 +70,8 @@ struct OverheadBytes {
   std::int64_t mapping = 0;
   /// For each collective or transfer of a step, which is captured with all of them.
   std::int64_t call = 0;
+  /// For each entry of a step that runs kernels, which are captured one by one.
+  std::int64_t entry = 0;
 
   /// What any rank takes, whatever the plan.
   std::int64_t least(std::int64_t ranks) const { return context + (ranks > 1 ? library : 0); }
