@@ -4,22 +4,69 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 # Steps of a run that are not counted: libraries, memory and links are found cold.
 WARM_UP = 2
 
 
+# Seconds after which a command hangs: no step of a benchmark's programs takes near as long.
+PATIENCE = 900
+
+
+class CommandFailed(SystemExit):
+    """Ends the benchmark with what the command said, unless a benchmark goes on without what it was for."""
+
+
 def quietly(command: list[str | Path], **options) -> str:
-    """Standard output of a command that has to succeed."""
+    """Standard output of a command that has to succeed, and to end."""
     words = [str(word) for word in command]
-    result = subprocess.run(words, capture_output=True, text=True, **options)
+    begin = f"{Path(sys.argv[0]).stem}: error: {' '.join(words)}"
+    try:
+        result = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, **options)
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(f"{begin} took more than {PATIENCE} s") from None
     if result.returncode != 0:
-        sys.exit(f"{Path(sys.argv[0]).stem}: error: {' '.join(words)} failed:\n{result.stdout}{result.stderr}")
+        raise CommandFailed(f"{begin} failed:\n{result.stdout}{result.stderr}")
     return result.stdout
+
+
+class Kept:
+    """What a benchmark has measured, by name, in a file as soon as it is there: the same command goes on after it. What was
+    measured of something else, as `of` says, is begun anew."""
+
+    def __init__(self, path: Path, of: object):
+        self.path, self.of = path, json.loads(json.dumps(of))
+        self.values: dict[str, object] = {}
+        if path.exists():
+            there = json.loads(path.read_text())
+            self.values = there["values"] if there["of"] == self.of else {}
+
+    def keep(self, name: str, value: object) -> None:
+        self.values[name] = value
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps({"of": self.of, "values": self.values}) + "\n")
+        os.replace(partial, self.path)
+
+
+class TimeLimit:
+    """Seconds that a benchmark may take; what there is no time for is left out and said."""
+
+    def __init__(self, seconds: float):
+        self.end = time.monotonic() + seconds
+        self.longest = 0.0
+
+    def has_room(self) -> bool:
+        """For another piece of work as long as the longest before."""
+        return time.monotonic() + self.longest < self.end
+
+    def took(self, begin: float) -> None:
+        self.longest = max(self.longest, time.monotonic() - begin)
 
 
 def lower(model: Path, plan: Path, folder: Path, options: list[str]) -> None:

@@ -8,6 +8,9 @@
 round. Regret: the chosen one's median over rounds ÷ the least median - 1. With `--prepare FOLDER` plans are listed and
 lowered and nothing runs; `--prepared FOLDER` runs what stands there: so GPUs' programs come from a profile of an earlier
 call, and a machine without a compiler runs them. Nothing else may run meanwhile. Writes OUTPUT.json and OUTPUT.md.
+
+Unattended: with `--prepared FOLDER` the same command goes on after the turns that it ran before (FOLDER/measured.json), and
+--time-limit ends it after whole rounds: at least one.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import datetime
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import measuring
@@ -45,11 +49,21 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[dict]:
         }
         for plan in plans
     ]
+    of = {"steps": arguments.steps, "predictions": [row["predicted_step_seconds"] for row in rows]}
+    kept, limit = measuring.Kept(folder / "measured.json", of), measuring.TimeLimit(arguments.time_limit)
     for turn in range(arguments.rounds):
+        begin = time.monotonic()
+        if turn and not limit.has_room():
+            print(f"the time limit of {arguments.time_limit:g} s left {arguments.rounds - turn} rounds out", flush=True)
+            break
         # The other way round every second time: what warms up or slows down meets first and last alike.
         for row in rows if turn % 2 == 0 else reversed(rows):
-            row["rounds"].append(report.median(measuring.run(folder / row["plan"], data, arguments.steps)))
-            print(f"round {turn + 1}, plan {row['plan']}: {row['rounds'][-1]:.4g} s a step", flush=True)
+            name = f"round {turn + 1}, plan {row['plan']}"
+            if name not in kept.values:
+                kept.keep(name, report.median(measuring.run(folder / row["plan"], data, arguments.steps)))
+            row["rounds"].append(kept.values[name])
+            print(f"{name}: {row['rounds'][-1]:.4g} s a step", flush=True)
+        limit.took(begin)
     for row in rows:
         row["measured_step_seconds"] = report.median(row["rounds"])
     return rows
@@ -96,6 +110,7 @@ def main() -> int:
     parser.add_argument("--global-batch", type=int)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each plan (default: 5)")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of a turn (default: 5)")
+    parser.add_argument("--time-limit", type=float, default=3600, help="seconds of running (default: 3600)")
     parser.add_argument("--vocabulary", type=int, default=256, help="tokens are below this (default: 256)")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="list and lower into it; run nothing")
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="run what --prepare left there")
@@ -115,7 +130,7 @@ def main() -> int:
         "model": arguments.model.stem,
         "profile": str(arguments.profile),
         "target": arguments.target,
-        "rounds": arguments.rounds,
+        "rounds": len(rows[0]["rounds"]),
         "steps": arguments.steps,
         "summary": summarize(rows),
         "rows": rows,

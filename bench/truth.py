@@ -12,6 +12,9 @@ pipelines (GPipe, 1F1B, uneven), recomputation and mixed layers. `--target cuda`
 plan the search makes. Predictions are made by `galvatron-search --predict` and stand in FOLDER/predictions.json before
 anything runs. Each row has its error by cause (`galvatron.report --compare` of predicted and measured traces) where the
 program can be traced. Nothing else may run meanwhile. Writes OUTPUT.json and OUTPUT.md.
+
+Unattended: the same command goes on after what it prepared or measured before (FOLDER/measured.json, until predictions
+change), --time-limit ends it with what is measured by then, and a program that fails is listed without ending the others.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import datetime
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import measuring
@@ -74,9 +78,10 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     for name, config, batch, seq in MODELS:
         (folder / f"{name}.json").write_text(json.dumps(config))
         archive, model = folder / f"{name}.pt", folder / f"{name}.mlir"
-        export = [sys.executable, "-m", "galvatron.export", "--config", folder / f"{name}.json", "--weightless"]
-        measuring.quietly([*export, "-o", archive])
-        measuring.quietly(["galvatron-import", archive, "--batch", str(batch), "--seq", str(seq), "-o", model])
+        if not model.exists():
+            export = [sys.executable, "-m", "galvatron.export", "--config", folder / f"{name}.json", "--weightless"]
+            measuring.quietly([*export, "-o", archive])
+            measuring.quietly(["galvatron-import", archive, "--batch", str(batch), "--seq", str(seq), "-o", model])
         for number, (title, given) in enumerate(plans(config["num_hidden_layers"]).items()):
             # Either precision of every plan over both models.
             precision = PRECISIONS[(number + MODELS.index((name, config, batch, seq))) % 2]
@@ -139,15 +144,36 @@ def causes(program: Path, data: tuple[Path, str]) -> list[dict]:
     return json.loads(compared.read_text())["rows"][:3]
 
 
-def measure(folder: Path, rows: list[dict], arguments: argparse.Namespace) -> None:
+def measure(folder: Path, rows: list[dict], arguments: argparse.Namespace) -> list[str]:
+    """Adds what was measured to rows; what is left out has none, and is said."""
+    predictions = {row["case"]: row["predicted_step_seconds"] for row in rows}
+    of = {"steps": arguments.steps, "causes": arguments.causes, "predictions": predictions}
+    kept, limit = measuring.Kept(folder / "measured.json", of), measuring.TimeLimit(arguments.time_limit)
+    left_out = []
     for row in rows:
-        program = folder / row["case"]
-        data = measuring.tokens_of(folder, min(256, row["vocabulary"]))
-        row["steps"] = measuring.run(program, data, arguments.steps)
-        row["measured_step_seconds"] = report.median(row["steps"])
+        case, begin = row["case"], time.monotonic()
+        if case not in kept.values and not limit.has_room():
+            left_out.append(f"{case}: the time limit of {arguments.time_limit:g} s; the same command goes on from here")
+            continue
+        try:
+            if case not in kept.values:
+                kept.keep(case, run(folder / case, row, arguments))
+                limit.took(begin)
+        except measuring.CommandFailed as error:
+            left_out.append(f"{case}: {error}")
+            print(f"left out {left_out[-1]}", flush=True)
+            continue
+        row.update(kept.values[case])
         row["error"] = row["predicted_step_seconds"] / row["measured_step_seconds"] - 1
-        row["causes"] = causes(program, data) if arguments.causes else []
-        print(f"{row['case']}: {100 * row['error']:+.1f} %", flush=True)
+        print(f"{case}: {100 * row['error']:+.1f} %", flush=True)
+    return left_out
+
+
+def run(program: Path, row: dict, arguments: argparse.Namespace) -> dict:
+    data = measuring.tokens_of(program.parent, min(256, row["vocabulary"]))
+    steps = measuring.run(program, data, arguments.steps)
+    by_cause = causes(program, data) if arguments.causes else []
+    return {"steps": steps, "measured_step_seconds": report.median(steps), "causes": by_cause}
 
 
 def summarize(rows: list[dict]) -> dict:
@@ -171,11 +197,12 @@ def describe(result: dict) -> str:
             f"{1e3 * row['predicted_step_seconds']:.4g}",
             report.spread([1e3 * seconds for seconds in row["steps"]]),
             f"{100 * row['error']:+.1f} %",
-                "; ".join(in_words(cause) for cause in row["causes"]),
+            "; ".join(in_words(cause) for cause in row["causes"]),
         )
         for row in result["rows"]
     ]
-    return text + report.table(["plan", "predicted, ms", "measured, ms", "error", "by cause"], rows)
+    text += report.table(["plan", "predicted, ms", "measured, ms", "error", "by cause"], rows)
+    return text + "".join(f"\nLeft out: {line.splitlines()[0]}\n" for line in result["left_out"])
 
 
 def main() -> int:
@@ -188,6 +215,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run cases whose names hold this")
     parser.add_argument("--steps", type=int, default=7, help="timed steps of a plan (default: 7)")
     parser.add_argument("--causes", action="store_true", help="trace each program once more and compare")
+    parser.add_argument("--time-limit", type=float, default=3600, help="seconds of running (default: 3600)")
     parser.add_argument("-o", "--output", type=Path, default=Path("truth"), help="result files, without suffix")
     arguments = parser.parse_args()
     if bool(arguments.prepare) == bool(arguments.run):
@@ -203,10 +231,14 @@ def main() -> int:
     rows = predict(arguments.run, cases, profiles_by_precision(arguments.profile))
     if not rows:
         parser.error("expects a profile of a precision that the prepared plans have")
-    measure(arguments.run, rows, arguments)
-    result = {"date": str(datetime.date.today()), "hardware": report.hardware(), "summary": summarize(rows), "rows": rows}
+    left_out = measure(arguments.run, rows, arguments)
+    measured = [row for row in rows if "error" in row]
+    if not measured:
+        sys.exit("truth: error: nothing was measured; give a longer --time-limit, or see what failed above")
+    result = {"date": str(datetime.date.today()), "hardware": report.hardware(), "summary": summarize(measured)}
+    result |= {"rows": measured, "left_out": left_out}
     report.write(result, describe(result), arguments.output)
-    return 0
+    return 1 if left_out else 0
 
 
 if __name__ == "__main__":
