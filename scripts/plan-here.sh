@@ -18,7 +18,7 @@ usage='usage: scripts/plan-here.sh MODEL [--target=cpu|cuda] [--precision=fp32|b
   --batch N, --seq N samples and tokens that the model is imported with (default: as it was exported)
   --ranks N          devices to measure and plan for (default: all of this host)
   --prepared FOLDER  bodies that galvatron-profile model --prepare compiled: they are measured as they are
-  --time-limit SECONDS  of measuring (default: 240)
+  --time-limit SECONDS  of compiling and measuring bodies (default: 140, so that the plan is there in three minutes)
   --allow-busy       measure even while others use the machine
   -o DIR             results (default: ./plan-here)'
 fail() {
@@ -26,7 +26,7 @@ fail() {
   exit 1
 }
 
-model='' target=cpu precision='' memory='' batch='' seq='' global='' ranks='' prepared='' limit='' busy='' out=plan-here
+model='' target=cpu precision='' memory='' batch='' seq='' global='' ranks='' prepared='' limit=140 busy='' out=plan-here
 while [ $# -gt 0 ]; do
   word=$1
   shift
@@ -99,7 +99,7 @@ case $model in
   ;;
 esac
 step "Measure the machine and the model's bodies" galvatron-profile all "${prepared:-$model}" --target "$target" \
-  --precision "$precision" ${ranks:+--ranks "$ranks"} ${limit:+--time-limit "$limit"} ${busy:+"$busy"} -o "$out/profile"
+  --precision "$precision" ${ranks:+--ranks "$ranks"} --time-limit "$limit" ${busy:+"$busy"} -o "$out/profile"
 step "Search a plan by what was measured, and lower it" galvatron-opt --search --lower "$model" \
   "--profile=$out/profile/profile.json" "--target=$target" "--precision=$precision" ${memory:+"--memory=$memory"} \
   ${global:+"--global-batch=$global"} -o "$out/lowered"

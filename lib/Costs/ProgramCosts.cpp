@@ -74,13 +74,7 @@ ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int6
 
 ProgramCosts::~ProgramCosts() = default;
 
-namespace {
-/// Seconds of kernels one after another.
-struct KernelSeconds {
-  double attention = 0, other = 0;
-  double total() const { return attention + other; }
-};
-} // namespace
+using search::KernelSeconds;
 
 static KernelSeconds getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, const search::DeviceKind &device) {
   KernelSeconds seconds;

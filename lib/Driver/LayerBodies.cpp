@@ -6,6 +6,7 @@
 #include "ProgramDiagnostics.h"
 
 #include "galvatron/Costs/LayerHash.h"
+#include "galvatron/Costs/LoweredStep.h"
 #include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Schedule/VerifyTimetable.h"
 #include "galvatron/Search/Formats/PlanFile.h"
@@ -122,6 +123,8 @@ public:
 private:
   LogicalResult prepare(ModuleOp module);
   FailureOr<OwningOpRef<ModuleOp>> differentiate(ModuleOp module, int64_t samples);
+  void addWork(ModuleOp lowered, ArrayRef<Timetable> timetables, const search::Plan &plan,
+               search::PreparedBodies &bodies) const;
   LogicalResult build(ModuleOp module, int64_t samples, const std::string &strategy, bool isWanted,
                       search::PreparedBodies &bodies);
   void add(ModuleOp module, int64_t samples, const std::string &strategy, bool recomputes, bool isWanted = true);
@@ -183,6 +186,21 @@ LogicalResult BodiesJob::prepare(ModuleOp module) {
   return success();
 }
 
+/// What each layer's bodies call.
+void BodiesJob::addWork(ModuleOp lowered, ArrayRef<Timetable> timetables, const search::Plan &plan,
+                        search::PreparedBodies &bodies) const {
+  search::StepTimetable step =
+      makeStepTimetable(lowered, timetables, plan, *search::hostCluster(bodies.ranks), /*program=*/"", hashes);
+  const search::StageTimetable &stage = step.stages.front();
+  for (const search::StepEntry &entry : stage.entries) {
+    bool isForward = entry.kind == search::EntryKind::Forward, isBackward = entry.kind == search::EntryKind::Backward;
+    for (search::PreparedLayer &layer : bodies.layers)
+      if ((isForward || isBackward) && entry.body >= 0 && entry.unit == layer.path)
+        (isForward ? layer.forwardWork : layer.backwardWork) =
+            search::workOf(step.bodies[std::size_t(entry.body)], stage);
+  }
+}
+
 LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::string &strategy, bool isWanted,
                                search::PreparedBodies &bodies) {
   FailureOr<ModelLayers> model = collectLayers(module);
@@ -210,6 +228,7 @@ LogicalResult BodiesJob::build(ModuleOp module, int64_t samples, const std::stri
   LayerBytes bytes(timetables->front());
   for (auto [layer, call] : llvm::zip_equal(bodies.layers, model->calls))
     bytes.measure(call, layer);
+  addWork(*lowered, *timetables, *asCompiled, bodies);
   bodies.arenaBytes = timetables->front().arenaBytes;
   if (!isWanted)
     return success();

@@ -351,6 +351,7 @@ BodyGroup::BodyGroup(std::string folder, const search::PreparedModel &model, con
     body.precision = precision, body.strategy = plain.strategy;
     body.samples = plain.samples, body.seq = seq;
     body.stateBytes = layer.stateBytes, body.savedBytes = layer.savedBytes, body.scratchBytes = layer.scratchBytes;
+    body.forwardWork = layer.forwardWork, body.backwardWork = layer.backwardWork;
     figures.push_back(std::move(body));
     counts.push_back(
         std::max<std::int64_t>(1, std::count_if(model.model.units.begin(), model.model.units.end(),

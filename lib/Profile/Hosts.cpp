@@ -58,6 +58,14 @@ search::Result<HostGrid> placeRanks(const std::vector<HostFacts> &hosts, const s
   return grid;
 }
 
+std::optional<Error> compareNccl(const std::vector<std::string> &variables) {
+  for (std::size_t rank = 1; rank < variables.size(); ++rank)
+    if (variables[rank] != variables[0])
+      return Error{"expects NCCL's variables that change memory alike on all ranks, but rank 0 has '" + variables[0] +
+                   "' and rank " + std::to_string(rank) + " has '" + variables[rank] + "'; set them alike"};
+  return std::nullopt;
+}
+
 std::string describeBusy(const std::vector<HostFacts> &hosts, bool isAllowed) {
   for (const HostFacts &host : hosts) {
     if (host.busyCores <= kBusyShare * host.cores + kBusyCores)

@@ -6,6 +6,7 @@
 
 #include "galvatron/Search/Model/Result.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ struct HostGrid {
 /// in ranks, kind, memory or libraries, with both figures.
 search::Result<HostGrid> placeRanks(const std::vector<HostFacts> &hosts, const std::vector<std::string> &libraries,
                                     std::int64_t perNode);
+
+/// Of NCCL's variables that change memory, by rank: an error where they differ, with both.
+std::optional<search::Error> compareNccl(const std::vector<std::string> &variables);
 
 /// "host 'a' is busy: 1.8 of its 2 cores work for others; …", with the remedy, or where it is allowed with what
 /// follows; empty: none is.

@@ -132,6 +132,8 @@ std::optional<Error> Journal::open(const std::string &folder, MachineProfile &pr
     bool isBusy = profile.wasBusy || read->wasBusy;
     profile = std::move(*read);
     profile.wasBusy = isBusy;
+    // What was extrapolated may be measured now; else it is extrapolated anew.
+    std::erase_if(profile.bodies, [](const search::MeasuredBody &body) { return !body.isMeasured; });
   }
   return readLines(machine, profile);
 }

@@ -3,6 +3,8 @@
 
 #include "Journal.h"
 
+#include "galvatron/Search/Formats/StrategyText.h"
+
 #include "runtime/api/Abi.h"
 #include "runtime/core/Version.h"
 
@@ -12,6 +14,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 #include <sys/wait.h>
@@ -65,22 +68,41 @@ std::optional<Error> runTool(const fs::path &tool, const std::vector<std::string
   return std::nullopt;
 }
 
-/// Strategies that change a layer's body, of up to so many ranks: each way by itself. Combinations are left to prices
-/// by kernels.
+/// Strategies that change a layer's body, of up to so many ranks, as plan.json has them: first each way by itself, then
+/// two ways at once, then all three.
 std::vector<std::string> listStrategies(std::int64_t ranks, std::int64_t maxTp) {
-  std::vector<std::string> strategies = {R"({"tp": 1})"};
-  for (std::int64_t degree = 2; degree <= ranks; ++degree) {
-    if (ranks % degree)
-      continue;
-    std::string n = std::to_string(degree);
-    if (!maxTp || degree <= maxTp) {
-      strategies.push_back(R"({"tp": )" + n + "}");
-      strategies.push_back(R"({"tp": )" + n + R"(, "sequence_parallel": true})");
-    }
-    strategies.push_back(R"({"ulysses": )" + n + "}");
-    strategies.push_back(R"({"cp": )" + n + "}");
-    strategies.push_back(R"({"cp": )" + n + R"(, "cp_kind": "ring"})");
-  }
+  std::map<int, std::vector<std::string>> byWays;
+  std::vector<std::int64_t> degrees;
+  for (std::int64_t degree = 1; degree <= ranks; ++degree)
+    if (ranks % degree == 0)
+      degrees.push_back(degree);
+  for (std::int64_t tp : degrees)
+    for (std::int64_t ulysses : degrees)
+      for (std::int64_t cp : degrees) {
+        if (ranks % (tp * ulysses * cp) || (maxTp && tp > maxTp))
+          continue;
+        int ways = (tp > 1) + (ulysses > 1) + (cp > 1);
+        for (bool isSequenceParallel : {false, true})
+          for (bool isRing : {false, true}) {
+            if ((isSequenceParallel && tp == 1) || (isRing && cp == 1))
+              continue;
+            nlohmann::ordered_json strategy;
+            if (tp > 1 || ways == 0)
+              strategy["tp"] = tp;
+            if (isSequenceParallel)
+              strategy["sequence_parallel"] = true;
+            if (ulysses > 1)
+              strategy["ulysses"] = ulysses;
+            if (cp > 1)
+              strategy["cp"] = cp;
+            if (isRing)
+              strategy["cp_kind"] = "ring";
+            byWays[ways].push_back(strategy.dump());
+          }
+      }
+  std::vector<std::string> strategies;
+  for (const auto &[ways, found] : byWays)
+    strategies.insert(strategies.end(), found.begin(), found.end());
   return strategies;
 }
 
@@ -98,8 +120,8 @@ public:
     request.strategies = listStrategies(ranks, options.maxTp);
     // Bytes of every degree that the reference's tables have, whatever the ranks.
     for (std::int64_t degree : {2, 4, 8})
-      for (const char *more : {"", R"(, "sequence_parallel": true)"}) {
-        std::string strategy = R"({"tp": )" + std::to_string(degree) + more + "}";
+      for (const char *more : {"", R"(,"sequence_parallel":true)"}) {
+        std::string strategy = R"({"tp":)" + std::to_string(degree) + more + "}";
         if (std::find(request.strategies.begin(), request.strategies.end(), strategy) == request.strategies.end())
           request.planned.push_back(strategy);
       }
@@ -242,11 +264,12 @@ void addPlanned(const search::PreparedModel &model, const search::PreparedBodies
                 std::vector<search::PlannedBody> &planned) {
   nlohmann::json strategy = nlohmann::json::parse(bodies.strategy);
   strategy["recompute"] = bodies.recomputes;
+  search::Result<search::Strategy> read = search::parseStrategy(strategy.dump(), "key 'strategy'");
   for (const search::PreparedLayer &layer : bodies.layers)
-    if (bodies.why.empty())
+    if (bodies.why.empty() && read)
       planned.push_back({layer.layerType, layer.hash, model.precision, strategy.dump(), bodies.samples, model.model.seq,
                          layer.parameterBytes, layer.sharedBytes, layer.stateBytes, layer.savedBytes,
-                         layer.scratchBytes});
+                         layer.scratchBytes, *read});
 }
 
 /// Of one length.

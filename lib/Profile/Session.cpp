@@ -12,6 +12,7 @@
 #include "Show.h"
 
 #include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Search/Model/LengthFit.h"
 
 #include "runtime/core/Ends.h"
 #include "runtime/core/ExitCode.h"
@@ -94,8 +95,9 @@ private:
   Watchdog &watchdog;
   HostFacts facts;
   Clock::time_point begin;
-  std::vector<HostFacts> hosts; ///< by rank
-  std::vector<GpuFacts> gpus;   ///< by rank; of cpu none
+  std::string ncclMemory = search::describeNcclMemory(); ///< before anything here sets variables
+  std::vector<HostFacts> hosts;                          ///< by rank
+  std::vector<GpuFacts> gpus;                            ///< by rank; of cpu none
   MachineProfile profile;
   std::vector<search::MeasuredDevice> devices; ///< as they are now
   std::optional<Prepared> model;
@@ -144,6 +146,8 @@ Status Session::takeBusy(const std::string &busy) {
 Status Session::lookAtMachine() {
   hosts = world.gather(facts);
   std::vector<std::string> libraries = world.gatherText(device.hooks->describe());
+  if (std::optional<search::Error> differ = compareNccl(world.gatherText(isCuda() ? ncclMemory : "")))
+    return Status::error(differ->message);
   search::Result<HostGrid> grid = placeRanks(hosts, libraries, options.devicesPerNode);
   if (!grid)
     return Status::error(grid.error().message);
@@ -171,8 +175,10 @@ Status Session::lookAtMachine() {
   profile.fingerprint = {{"target", options.target}, {"device", name},
                          {"library", libraries[0]},  {"mpi", std::string(mpi).substr(0, std::string(mpi).find(','))},
                          {"hosts", names},           {"version", kVersion}};
-  if (isCuda())
+  if (isCuda()) {
     profile.fingerprint["nvls"] = options.nvls ? "on" : "off";
+    profile.fingerprint["nccl"] = ncclMemory;
+  }
   for (int rank = 0; rank < world.size(); ++rank) {
     devices.push_back({rank, hosts[rank].host, rank % local, hosts[rank].clockMhz});
     if (isCuda())
@@ -450,6 +456,7 @@ Status Session::finish() {
   }
   if (model)
     search::mergePlanned(model->planned, profile);
+  search::extrapolateLengths(profile);
   deriveLinks(profile);
   // What is written can be read: a figure that it refuses must not take a good profile's place.
   std::string text = search::writeMachineProfile(profile);

@@ -13,13 +13,6 @@ namespace galvatron::search {
 
 StepPrices::~StepPrices() = default;
 
-static KernelAmounts amountsOf(const BodyCall &call) {
-  bool isBackward = call.function.find("backward") != std::string::npos;
-  return {call.flops, call.bytes, call.pairs, call.isProduct, isBackward};
-}
-
-static bool isKernel(const BodyCall &call) { return !call.collective && call.waitsFor < 0; }
-
 /// The forward body of the same layer; null: there is none.
 static const StepBody *forwardOf(const StepTimetable &step, const BodyOrigin &origin) {
   for (const StepBody &body : step.bodies)
@@ -43,16 +36,17 @@ double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepB
     return asForward();
   BodyQuery query{origin.layerType, origin.hash, origin.strategy};
   query.samples = double(origin.samples), query.seq = double(std::max<std::int64_t>(1, step.sequence));
-  for (const BodyCall &call : body.calls)
-    if (isKernel(call))
-      (call.pairs > 0 ? query.attentionSeconds : query.otherSeconds) += kernelSeconds(amountsOf(call), cluster.device);
-    else if (call.collective)
-      query.messages.push_back({*call.collective, call.bytes, step.stages[stage].groups[call.group].shape.size()});
-  double kernels = query.attentionSeconds + query.otherSeconds;
+  BodyWork work = workOf(body, step.stages[stage]);
+  KernelSeconds seconds = priceKernels(work, cluster.device);
+  query.attentionSeconds = seconds.attention, query.otherSeconds = seconds.other;
+  for (const BodyWork::Message &message : work.messages)
+    query.messages.insert(query.messages.end(), std::size_t(message.count),
+                          {message.kind, message.bytes, message.ranks});
+  double kernels = seconds.total();
   if (kernels <= 0)
     return 1;
   query.part = origin.isBackward ? BodyPart::Backward : BodyPart::Forward;
-  double seconds = 0;
+  double recomputing = 0;
   if (origin.isBackward && origin.strategy.recompute) {
     query.part = BodyPart::Recompute;
     BodyQuery again = query;
@@ -60,11 +54,11 @@ double ClusterPrices::findPace(const StepTimetable &step, int stage, const StepB
     BodyPrice price = bodiesOf(cluster.device)->price(again);
     if (!price.isMeasured())
       return asForward();
-    seconds = price.seconds;
+    recomputing = price.seconds;
     query.part = BodyPart::Backward;
   }
   BodyPrice price = bodiesOf(cluster.device)->price(query);
-  return price.isMeasured() ? (price.seconds + seconds) / kernels : 1;
+  return price.isOfLayer() ? (price.seconds + recomputing) / kernels : 1;
 }
 
 double ClusterPrices::paceOf(const StepTimetable &step, int stage, const StepBody &body) const {

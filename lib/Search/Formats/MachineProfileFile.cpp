@@ -2,6 +2,7 @@
 
 #include "galvatron/Search/Formats/MachineProfileFile.h"
 
+#include "BodyWorkJson.h"
 #include "JsonReader.h"
 #include "NcclKey.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
@@ -243,15 +244,27 @@ void readStraggler(JsonReader &reader, MachineProfile &profile) {
   profile.stragglers.push_back(std::move(straggler));
 }
 
+/// Of a body, as text and read.
+template <typename Body> void readStrategy(JsonReader &reader, Body &body) {
+  if (const Json *strategy = reader.member("strategy"); strategy && strategy->is_object())
+    body.strategy = strategy->dump();
+  else if (!reader.failed())
+    reader.fail("key 'strategy' expects an object as in plan.json, but got " +
+                (strategy ? describeJson(*strategy) : "nothing"));
+  if (body.strategy.empty())
+    return;
+  Result<Strategy> strategy = parseStrategy(body.strategy, "key 'strategy'");
+  if (strategy)
+    body.plan = *strategy;
+  else
+    reader.fail(strategy.error().message);
+}
+
 void EntryReader::readPlanned(JsonReader &reader) {
   PlannedBody body;
   body.layerType = reader.text("layer_type"), body.hash = reader.text("hash");
   body.precision = readWord(reader, "precision", kPrecisions);
-  const Json *strategy = reader.member("strategy");
-  if (!strategy || !strategy->is_object())
-    reader.fail("key 'strategy' expects an object as in plan.json");
-  else
-    body.strategy = strategy->dump();
+  readStrategy(reader, body);
   body.samples = readCount(reader, "samples"), body.seq = readCount(reader, "seq");
   body.parameterBytes = readBytes(reader, "parameter_bytes", 0);
   body.sharedBytes = readBytes(reader, "shared_bytes", 0);
@@ -265,18 +278,7 @@ void EntryReader::readBody(JsonReader &reader) {
   body.layerType = reader.text("layer_type");
   body.hash = reader.text("hash");
   body.precision = readWord(reader, "precision", kPrecisions);
-  if (const Json *strategy = reader.member("strategy"); strategy && strategy->is_object())
-    body.strategy = strategy->dump();
-  else if (!reader.failed())
-    reader.fail("key 'strategy' expects an object as in plan.json, but got " +
-                (strategy ? describeJson(*strategy) : "nothing"));
-  if (!body.strategy.empty()) {
-    Result<Strategy> strategy = parseStrategy(body.strategy, "key 'strategy'");
-    if (strategy)
-      body.plan = *strategy;
-    else
-      reader.fail(strategy.error().message);
-  }
+  readStrategy(reader, body);
   body.samples = readCount(reader, "samples");
   body.seq = readCount(reader, "seq");
   body.forwardSeconds = readSeconds(reader, "forward_seconds");
@@ -292,6 +294,15 @@ void EntryReader::readBody(JsonReader &reader) {
     body.spread = readFigure(reader, "spread", kMostSpread, false);
   if (reader.has("repeats"))
     body.repeats = readCount(reader, "repeats");
+  if (reader.has("residual")) {
+    body.residual = readFigure(reader, "residual", kMostSpread, false);
+    if (body.isMeasured)
+      reader.fail("key 'residual' is of figures with 'measured' false, but 'measured' is true");
+  }
+  if (reader.has("forward_work"))
+    body.forwardWork = readWork(reader, "forward_work");
+  if (reader.has("backward_work"))
+    body.backwardWork = readWork(reader, "backward_work");
   if (body.weightSeconds > body.backwardSeconds)
     reader.fail("key 'weight_seconds' expects a part of 'backward_seconds', " + Json(body.backwardSeconds).dump() +
                 ", but got " + Json(body.weightSeconds).dump());
@@ -438,6 +449,11 @@ OrderedJson toJson(const MeasuredBody &b) {
                {"measured", b.isMeasured},
                {"spread", b.spread},
                {"repeats", b.repeats}});
+  if (!b.isMeasured)
+    json["residual"] = b.residual;
+  for (auto [key, work] : {std::pair("forward_work", &b.forwardWork), {"backward_work", &b.backwardWork}})
+    if (!work->isEmpty())
+      json[key] = writeWork(*work);
   return json;
 }
 

@@ -1,6 +1,7 @@
 // bodies.json, and what is asked to make it.
 #include "galvatron/Search/Formats/PreparedModel.h"
 
+#include "BodyWorkJson.h"
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 
@@ -10,7 +11,7 @@ using OrderedJson = nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;
 const char *const kRoles[] = {"embedding", "layer", "head"};
 
 const char *roleName(LayerRole role) {
@@ -59,6 +60,7 @@ PreparedLayer readLayer(JsonReader &reader) {
   layer.stateBytes = reader.integer("state_bytes"), layer.savedBytes = reader.integer("saved_bytes");
   layer.scratchBytes = reader.integer("scratch_bytes");
   layer.parameterBytes = reader.integer("parameter_bytes"), layer.sharedBytes = reader.integer("shared_bytes");
+  layer.forwardWork = readWork(reader, "forward_work"), layer.backwardWork = readWork(reader, "backward_work");
   return layer;
 }
 
@@ -93,7 +95,9 @@ OrderedJson toJson(const PreparedLayer &layer) {
           {"saved_bytes", layer.savedBytes},
           {"scratch_bytes", layer.scratchBytes},
           {"parameter_bytes", layer.parameterBytes},
-          {"shared_bytes", layer.sharedBytes}};
+          {"shared_bytes", layer.sharedBytes},
+          {"forward_work", writeWork(layer.forwardWork)},
+          {"backward_work", writeWork(layer.backwardWork)}};
 }
 
 OrderedJson toJson(const PreparedBodies &bodies) {

@@ -176,8 +176,9 @@ std::optional<Error> applyProfile(const MachineProfile &profile, const std::stri
     }
   if (!profile.bodies.empty()) {
     Cluster measured = profile.cluster;
+    measured.device = device;
     measured.device.tables = std::make_shared<MachineTables>(*tables);
-    tables->setBodies(std::make_shared<MeasuredBodies>(profile, LinkModel(measured)));
+    tables->setBodies(std::make_shared<MeasuredBodies>(profile, LinkModel(measured), measured.device));
   }
   device.tables = std::move(tables);
   return std::nullopt;

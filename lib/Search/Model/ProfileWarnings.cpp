@@ -34,6 +34,7 @@ std::map<std::string, std::string> lookAtThisHost() {
   std::ifstream driver("/proc/driver/nvidia/version");
   if (std::string line; std::getline(driver, line))
     here["driver"] = line;
+  here["nccl"] = describeNcclMemory();
   return here;
 }
 

@@ -13,6 +13,7 @@ def main():
     by_type = {}
     for layer in profile["layers"]:
         assert "dp" not in layer["strategy"] and layer["measured"] and layer["weight_seconds"] == 0, layer
+        assert all(layer[f"{way}_work"]["kernels"] for way in ("forward", "backward")), layer
         by_type.setdefault(layer["layer_type"], []).append(layer)
     for name, layers in sorted(by_type.items()):
         assert len({layer["hash"] for layer in layers}) == 1, name

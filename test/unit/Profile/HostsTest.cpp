@@ -63,6 +63,13 @@ TEST(Hosts, what_is_no_cluster_is_refused_with_both_figures) {
             std::string::npos);
 }
 
+TEST(Hosts, nccl_s_variables_are_alike_on_all_ranks) {
+  EXPECT_FALSE(compareNccl({"default", "default"}));
+  EXPECT_EQ(compareNccl({"default", "NCCL_BUFFSIZE=1"})->message,
+            "expects NCCL's variables that change memory alike on all ranks, but rank 0 has 'default' and rank 1 has "
+            "'NCCL_BUFFSIZE=1'; set them alike");
+}
+
 TEST(Hosts, busy_ones_are_named) {
   std::vector<HostFacts> hosts = {host("a"), host("b")};
   EXPECT_EQ(describeBusy(hosts, false), "");

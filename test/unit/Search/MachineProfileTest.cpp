@@ -33,6 +33,10 @@ MachineProfile example() {
   profile.overlaps = {{"gemm", "send", 65536, 1.1, 1.9}};
   profile.bodies = {{"block", "ab", "fp32", R"({"tp":2})", 1, 128, 1, 2, 0.5, 0, 0.1, 7, 8, 9, true, 0.02, 5},
                     {"block", "ab", "fp32", R"({"tp":2})", 2, 128, 1, 2, 0.5, 0, 0.1, 7, 8, 9, false, 0, 1}};
+  profile.bodies[0].forwardWork = {{{2, {1e9, 1e6, 0, true, false}}, {1, {1e8, 1e5, 64, false, true}}},
+                                   {{CollectiveKind::AllReduce, 2, 4096, 2}}};
+  profile.bodies[1].residual = 0.125;
+  profile.planned = {{"block", "ab", "fp32", R"({"tp":2})", 1, 128, 1, 2, 3, 4, 5}};
   profile.models = {{"llama", "cd", 128, {{"model.layers.0", "block", "layer"}}}};
   profile.leftOut = {"all_gather: too little time"};
   return profile;
@@ -135,6 +139,14 @@ TEST(MachineProfile, damage_is_refused_by_key) {
       {"/layers/0/strategy", 2, "key 'strategy' expects an object as in plan.json, but got 2"},
       {"/layers/0/weight_seconds", 3, "expects a part of 'backward_seconds'"},
       {"/layers/1/samples", 1, "layers[1] is of the same kind, size and ranks as an entry before it"},
+      {"/layers/0/residual", 0.1, "key 'residual' is of figures with 'measured' false, but 'measured' is true"},
+      {"/layers/1/residual", -1, "layers[1] key 'residual' expects a number from 0 to"},
+      {"/layers/0/forward_work", 3, "'forward_work' expects an object"},
+      {"/layers/0/forward_work/kernels/0/flops", -1, "kernels[0] key 'flops' expects a number from 0 to"},
+      {"/layers/0/forward_work/kernels/0/count", 0, "kernels[0] key 'count'"},
+      {"/layers/0/forward_work/messages/0/kind", "send", "messages[0] key 'kind' expects one of all_reduce"},
+      {"/layers/0/forward_work/messages", 1, "key 'messages' expects a list, but got 1"},
+      {"/planned/0/strategy", Json{{"tp", 0}}, "planned[0] key 'strategy'"},
       {"/models/0/units/0/role", "tail", "key 'role' expects one of embedding, layer, head"},
       {"/left_out", Json::array({1}), "key 'left_out' expects a list of texts"},
   };

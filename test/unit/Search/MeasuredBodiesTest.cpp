@@ -3,8 +3,10 @@
 #include "galvatron/Search/Model/MeasuredBodies.h"
 
 #include "galvatron/Search/Model/KernelPrice.h"
+#include "galvatron/Search/Model/LengthFit.h"
 #include "galvatron/Search/Model/MachineTables.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 
 using namespace galvatron::search;
@@ -124,6 +126,135 @@ TEST(MeasuredBodies, others_are_left_to_their_kernels) {
   // What recomputes and how states are shared makes no other body.
   other = query(2, 100), other.strategy.zero = 3, other.strategy.recompute = true;
   EXPECT_EQ(bodies.price(other).source, PriceSource::Measured);
+}
+
+/// Two products forward, four backward; of several ranks an all-reduce beside them.
+BodyWork workOf(std::int64_t products, std::int64_t ranks) {
+  BodyWork work;
+  work.kernels = {{products, {.flops = 1e9 / double(ranks), .isProduct = true}}};
+  if (ranks > 1)
+    work.messages = {{CollectiveKind::AllReduce, 1, 100000, ranks}};
+  return work;
+}
+
+/// A strategy that no body was measured of, with the kernels of `shared` ranks.
+BodyQuery unmeasured(const Strategy &strategy, std::int64_t shared, const Cluster &cluster) {
+  BodyQuery query{"layer", "abc", strategy};
+  query.samples = 2, query.seq = 100;
+  query.otherSeconds = priceKernels(workOf(2, shared), cluster.device).total();
+  return query;
+}
+
+/// Bodies with calls: 1 rank takes `paces[0]` times what its kernels say, tp 2 `paces[1]`, cp 2 `paces[2]`.
+MachineProfile withWork(const std::vector<double> &paces) {
+  MachineProfile profile = example();
+  profile.bodies.clear();
+  Strategy context;
+  context.cp = 2, context.cpKind = 2;
+  std::vector<Strategy> strategies = {tensor(1), tensor(2), context};
+  Cluster cluster = priced(profile);
+  for (std::size_t index = 0; index < paces.size(); ++index) {
+    std::int64_t ranks = strategies[index].modelRanks();
+    MeasuredBody of = body("abc", strategies[index], 2, 100, 0);
+    of.forwardWork = workOf(2, ranks), of.backwardWork = workOf(4, ranks);
+    double messages = ranks > 1 ? 1e-3 + 100000e-9 : 0;
+    of.forwardSeconds = paces[index] * priceKernels(of.forwardWork, cluster.device).total() + messages;
+    of.backwardSeconds = paces[index] * priceKernels(of.backwardWork, cluster.device).total() + messages;
+    profile.bodies.push_back(of);
+  }
+  return profile;
+}
+
+TEST(MeasuredBodies, what_was_not_measured_goes_at_the_slowest_pace_of_what_it_refines) {
+  Cluster cluster = priced(withWork({1.5, 2, 3}));
+  const MeasuredBodies &bodies = *cluster.device.tables->bodies();
+  Strategy both = tensor(2);
+  both.cp = 2, both.cpKind = 2;
+  BodyQuery query = unmeasured(both, 4, cluster);
+  BodyPrice price = bodies.price(query);
+  EXPECT_EQ(price.source, PriceSource::Neighbours);
+  EXPECT_FALSE(price.isMeasured());
+  EXPECT_NEAR(price.seconds, 3 * query.otherSeconds, 1e-9);
+  query.part = BodyPart::Backward;
+  EXPECT_NEAR(bodies.price(query).seconds, 3 * query.otherSeconds, 1e-9);
+  both.cpKind = 1; // gathered, where only a ring was measured
+  EXPECT_NEAR(bodies.price(unmeasured(both, 4, cluster)).seconds, 2 * query.otherSeconds, 1e-9);
+  query.hash = "changed";
+  EXPECT_EQ(bodies.price(query).source, PriceSource::OtherCode);
+  // What a profile without calls says of no pace.
+  Cluster old = priced(example());
+  EXPECT_EQ(old.device.tables->bodies()->price(unmeasured(tensor(4), 4, old)).source, PriceSource::Kernels);
+}
+
+/// Taking a strategy's figures out of a profile never makes it cheaper than strategies that it refines make it.
+TEST(MeasuredBodies, nothing_gains_by_not_being_measured) {
+  for (const std::vector<double> &paces : std::vector<std::vector<double>>{{1, 1}, {2, 1.2}, {1.1, 4}, {0.5, 0.9}}) {
+    Cluster cluster = priced(withWork(paces));
+    for (const Strategy &strategy : {tensor(4), tensor(8)}) {
+      BodyQuery query = unmeasured(strategy, strategy.tp, cluster);
+      double pace = cluster.device.tables->bodies()->price(query).seconds / query.otherSeconds;
+      EXPECT_GE(pace, *std::max_element(paces.begin(), paces.end()) - 1e-9);
+    }
+  }
+}
+
+TEST(MeasuredBodies, a_strategy_refines_what_cuts_less_the_same_way) {
+  Strategy sharded = tensor(4), sequence = tensor(2);
+  sequence.sequenceParallel = true;
+  EXPECT_TRUE(refines(sharded, tensor(2)));
+  EXPECT_TRUE(refines(sharded, Strategy()));
+  EXPECT_FALSE(refines(tensor(2), sharded));
+  EXPECT_FALSE(refines(sharded, sequence));
+  sharded.sequenceParallel = true;
+  EXPECT_TRUE(refines(sharded, sequence));
+}
+
+TEST(LengthFit, attention_goes_by_pairs_and_the_rest_by_tokens) {
+  std::vector<LengthPoint> points;
+  for (double seq : {4096, 8192, 16384})
+    points.push_back({2, seq, 2 * seq * (3e-6 + seq * 5e-10)});
+  std::optional<LengthFit> fit = fitLengths(points);
+  ASSERT_TRUE(fit);
+  EXPECT_NEAR(fit->residual, 0, 1e-9);
+  EXPECT_NEAR(fit->seconds(1, 131072), 131072 * (3e-6 + 131072 * 5e-10), 1e-6);
+  // 10 % too long at one of them: said.
+  points[1].seconds *= 1.1;
+  EXPECT_GT(fitLengths(points)->residual, 0.03);
+  EXPECT_LT(fitLengths(points)->residual, 0.1);
+  // Faster than in proportion: no negative work.
+  fit = fitLengths({{1, 100, 1}, {1, 200, 1.5}});
+  EXPECT_EQ(fit->secondsPerPair, 0);
+  EXPECT_GT(fit->secondsPerToken, 0);
+  fit = fitLengths({{1, 100, 1}, {1, 200, 8}});
+  EXPECT_EQ(fit->secondsPerToken, 0);
+  EXPECT_FALSE(fitLengths({{1, 100, 1}, {2, 100, 2}})) << "one length";
+  EXPECT_FALSE(fitLengths({{1, 100, 1}, {1, 200, 0}}));
+}
+
+/// 100 and 200 tokens are measured, 150 and 400 planned: the longest is extrapolated, and prices what is there.
+TEST(LengthFit, planned_bodies_beyond_the_longest_are_extrapolated) {
+  MachineProfile profile = example();
+  for (std::int64_t seq : {150, 200, 400})
+    profile.planned.push_back({"layer", "abc", "fp32", R"({"tp":1,"recompute":false})", 2, seq, 1, 0, 11, 12, 13});
+  profile.planned.push_back({"layer", "abc", "fp32", R"({"tp":2})", 2, 400, 1, 0, 1, 1, 1, tensor(2)}); // of one length
+  std::size_t before = profile.bodies.size();
+  extrapolateLengths(profile);
+  ASSERT_EQ(profile.bodies.size(), before + 1);
+  const MeasuredBody &longest = profile.bodies.back();
+  EXPECT_FALSE(longest.isMeasured);
+  EXPECT_EQ(longest.seq, 400);
+  EXPECT_EQ(longest.savedBytes, 12);
+  EXPECT_EQ(longest.updateSeconds, 1e-3);
+  // 10 ms a sample at 100, 30 at 200: 5e-5 a token and 5e-7 a pair.
+  EXPECT_NEAR(longest.forwardSeconds, 2 * (400 * 5e-5 + 400 * 400 * 5e-7), 1e-9);
+  EXPECT_NEAR(longest.residual, 0, 1e-9);
+  BodyPrice price = priced(profile).device.tables->bodies()->price(query(2, 400));
+  EXPECT_DOUBLE_EQ(price.seconds, longest.forwardSeconds);
+  EXPECT_EQ(price.source, PriceSource::Extrapolated);
+  EXPECT_EQ(priced(profile).device.tables->bodies()->price(query(2, 150)).source, PriceSource::Measured);
+  EXPECT_EQ(priced(profile).device.tables->bodies()->price(query(2, 300)).source, PriceSource::Extrapolated);
+  extrapolateLengths(profile); // takes the place of what was there
+  EXPECT_EQ(profile.bodies.size(), before + 1);
 }
 
 /// 1 M parameters in a millisecond: each is read and written 8 times in f32.

@@ -1,6 +1,8 @@
 // What a profile says of another host, and of the machine that it was taken on.
 #include "galvatron/Search/Model/ProfileWarnings.h"
 
+#include <cstdlib>
+#include <fstream>
 #include <gmock/gmock.h>
 
 using namespace galvatron::search;
@@ -44,6 +46,26 @@ TEST(ProfileWarnings, of_gpus_the_driver_counts_and_the_processor_does_not) {
   profile.fingerprint["driver"] = "550";
   EXPECT_THAT(findWarnings(profile, "p.json", {{"device", "xeon"}, {"driver", "570"}, {"clock_mhz", "1800"}}),
               ElementsAre(HasSubstr("it was taken with driver '550', but here it is '570'")));
+}
+
+/// Of the environment, then of files in order; what sizes no buffer is none of it.
+TEST(ProfileWarnings, nccl_s_variables_that_change_memory_are_compared) {
+  std::string folder = testing::TempDir();
+  std::ofstream(folder + "/first.conf") << "# NCCL_PROTO=LL\nNCCL_BUFFSIZE = 1048576 \nNCCL_DEBUG=INFO\n";
+  std::ofstream(folder + "/second.conf") << "NCCL_BUFFSIZE=2\nNCCL_PROTO=Simple\n";
+  std::vector<std::string> files = {folder + "/first.conf", folder + "/second.conf", folder + "/absent.conf"};
+  EXPECT_EQ(describeNcclMemory({}), "default");
+  EXPECT_EQ(describeNcclMemory({files[0]}), "NCCL_BUFFSIZE=1048576");
+  EXPECT_EQ(describeNcclMemory(files), "NCCL_BUFFSIZE=1048576 NCCL_PROTO=Simple");
+  setenv("NCCL_BUFFSIZE", "4194304", 1);
+  EXPECT_EQ(describeNcclMemory(files), "NCCL_BUFFSIZE=4194304 NCCL_PROTO=Simple");
+  unsetenv("NCCL_BUFFSIZE");
+  MachineProfile profile = example();
+  profile.cluster.device = *findDeviceKind("h200");
+  profile.fingerprint["nccl"] = "NCCL_BUFFSIZE=4194304";
+  EXPECT_THAT(findWarnings(profile, "p.json", {{"nccl", "default"}}),
+              ElementsAre(HasSubstr("it was taken with nccl 'NCCL_BUFFSIZE=4194304', but here it is 'default'")));
+  EXPECT_THAT(findWarnings(profile, "p.json", {{"nccl", "NCCL_BUFFSIZE=4194304"}}), IsEmpty());
 }
 
 TEST(ProfileWarnings, what_was_wrong_when_it_was_taken_is_said) {

@@ -28,6 +28,7 @@ struct PreparedLayer {
   std::int64_t stateBytes = 0, savedBytes = 0, scratchBytes = 0;
   /// Parameters alone, in f32; of these what an earlier layer has, too.
   std::int64_t parameterBytes = 0, sharedBytes = 0;
+  BodyWork forwardWork = {}, backwardWork = {};
 };
 
 /// One program: all layers under one strategy.

@@ -11,6 +11,7 @@
 #ifndef GALVATRON_SEARCH_MODEL_MACHINEPROFILE_H
 #define GALVATRON_SEARCH_MODEL_MACHINEPROFILE_H
 
+#include "galvatron/Search/Model/BodyWork.h"
 #include "galvatron/Search/Model/Cluster.h"
 #include "galvatron/Search/Model/Strategy.h"
 
@@ -84,7 +85,9 @@ struct MeasuredBody {
   bool isMeasured = true; ///< else extrapolated from other lengths
   double spread = 0;      ///< the larger one of forward's and backward's
   std::int64_t repeats = 1;
-  Strategy plan = {}; ///< `strategy`, read
+  Strategy plan = {};                           ///< `strategy`, read
+  double residual = 0;                          ///< of extrapolated figures (LengthFit.h)
+  BodyWork forwardWork = {}, backwardWork = {}; ///< without recomputation; empty: not said
 };
 
 /// What the compiler plans for one rank, whether the body is measured or not. `strategy` says `recompute`, too.
@@ -93,6 +96,7 @@ struct PlannedBody {
   std::int64_t samples = 1, seq = 1;
   std::int64_t parameterBytes = 0, sharedBytes = 0; ///< parameters in f32; of these what an earlier layer has, too
   std::int64_t stateBytes = 0, savedBytes = 0, scratchBytes = 0;
+  Strategy plan = {}; ///< `strategy`, read
 };
 
 /// A model whose bodies were measured: which layers it is made of.

@@ -12,6 +12,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace galvatron::search {
 
@@ -30,6 +32,13 @@ struct NcclSettings {
 
 /// A plan that says nothing gets the cluster's. An error where it has multicast and the cluster has not.
 std::optional<Error> recordNccl(const Cluster &cluster, Plan &plan);
+
+/// NCCL's variables that change how much memory it takes (docs/profiling.md lists them), as a process has them with
+/// these files: of the environment, else of the first file that says them. "NCCL_BUFFSIZE=8388608 NCCL_PROTO=Simple";
+/// "default" where none is set.
+std::string describeNcclMemory(const std::vector<std::string> &files);
+/// As NCCL reads them on this host: the file NCCL_CONF_FILE names or ~/.nccl.conf, then /etc/nccl.conf.
+std::string describeNcclMemory();
 
 } // namespace galvatron::search
 

@@ -10,8 +10,8 @@
 
 namespace galvatron::search {
 
-/// What of this host fingerprints have under the same names: `hosts`, `device` (the processor) and `driver` (of GPUs),
-/// as far as it says them; and `clock_mhz`.
+/// What of this host fingerprints have under the same names: `hosts`, `device` (the processor), `driver` and `nccl`
+/// (of GPUs), as far as it says them; and `clock_mhz`.
 std::map<std::string, std::string> lookAtThisHost();
 
 /// One line each, of what differs from `here`, and of what was wrong when the profile was taken: clocks that differ,
