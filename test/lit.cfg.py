@@ -1,5 +1,6 @@
 # lit: every .mlir below test/ is a test whose RUN lines are shell commands.
 import os
+import subprocess
 
 import lit.formats
 
@@ -28,6 +29,14 @@ for name, value in (
 
 config.substitutions.append(("%python", config.galvatron_python))
 config.substitutions.append(("%inputs", os.path.join(config.test_source_root, "Inputs")))
+
+# File systems of one's own, full or read-only, which nobody else sees.
+try:
+    words = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs -o size=4k none /mnt"]
+    if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+        config.available_features.add("mounts")
+except FileNotFoundError:
+    pass
 
 if config.galvatron_has_import:
     config.available_features.add("import")

@@ -77,4 +77,5 @@ def main():
         print(name, "resumed")
 
 
-main()
+if __name__ == "__main__":
+    main()
