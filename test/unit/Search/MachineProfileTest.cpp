@@ -1,6 +1,10 @@
 // profile.json: what is read is what was written, and what is damaged is refused by key.
 #include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Search/Model/LinkModel.h"
+#include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Search/Model/MeasuredBodies.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -183,7 +187,29 @@ TEST(MachineProfile, what_is_infinite_or_cut_off_is_no_json) {
   EXPECT_FALSE(readMachineProfile("/nonexistent/profile.json"));
 }
 
-/// Bytes and figures at random: read, or refused, never a crash; what is read can be written and read again.
+/// No price of what was read is infinite or below nothing.
+void expectPrices(const MachineProfile &profile, const std::string &text) {
+  Cluster cluster = profile.cluster;
+  ASSERT_FALSE(applyProfile(profile, "p.json", cluster)) << text;
+  std::vector<double> prices;
+  for (double samples : {1, 3, 64})
+    for (BodyPart part : {BodyPart::Forward, BodyPart::Backward, BodyPart::Recompute})
+      for (int tp : {2, 4}) {
+        BodyQuery query{"block", "ab"};
+        query.strategy.tp = tp, query.part = part, query.samples = samples, query.seq = 128 * samples;
+        query.attentionSeconds = 1e-3, query.otherSeconds = 2e-3;
+        prices.push_back(cluster.device.tables->bodies() ? cluster.device.tables->bodies()->price(query).seconds : 0);
+      }
+  for (double bytes : {1.0, 1e6, 1e12}) {
+    prices.push_back(LinkModel(cluster).seconds(CollectiveKind::AllReduce, bytes, galvatron::plan::GroupShape(2, 1)));
+    prices.push_back(updateSeconds(bytes, cluster.device));
+    prices.push_back(kernelSeconds({.flops = bytes, .bytes = bytes, .isProduct = true}, cluster.device));
+  }
+  for (double price : prices)
+    EXPECT_TRUE(price >= 0 && std::isfinite(price)) << price << ": " << text;
+}
+
+/// Bytes and figures at random: read, or refused, never a crash; what is read can be written, read again and priced.
 TEST(MachineProfile, random_damage_never_crashes) {
   std::mt19937 random(7);
   const std::string text = writeMachineProfile(example());
@@ -204,6 +230,7 @@ TEST(MachineProfile, random_damage_never_crashes) {
     auto read = parseMachineProfile(damaged);
     if (read) {
       EXPECT_TRUE(parseMachineProfile(writeMachineProfile(*read))) << damaged;
+      expectPrices(*read, damaged);
     } else {
       EXPECT_FALSE(read.error().message.empty());
     }
