@@ -58,21 +58,6 @@ def goes_on(folder):
     return again.stdout
 
 
-def full_disk(folder, size, least):
-    """A disk of `size`, which is full after `least` measurements at least."""
-    mount(folder, f"size={size}")
-    first = run(folder, limit=5)
-    assert first.returncode == 1, first
-    assert "No space left" in first.stderr and "start the same command again" in first.stderr, first.stderr
-    assert first.stderr.count("error:") == 1, first.stderr
-    assert not (folder / "profile.json").exists()
-    check_journal(folder)
-    assert len(entries(folder / "profile.journal")) >= least
-    subprocess.run(["mount", "-o", "remount,size=4m", folder], check=True)
-    output = goes_on(folder)
-    assert ("resumed: " in output) == (least > 0), output
-
-
 def full_at_start(folder):
     mount(folder, "size=4k")
     (folder / "others").write_text("x" * 4096)
@@ -85,7 +70,26 @@ def full_at_start(folder):
 
 
 def full_midway(folder):
-    full_disk(folder, "4k", 1)
+    """A disk with room for a few measurements more: an interrupted journal is filled up with copies of its last line, as a
+    crash may leave a line twice."""
+    mount(folder, "size=4k")
+    journal = folder / "profile.journal"
+    interrupted = start(folder, limit=1000)
+    wait_for("two measurements", lambda: len(entries(journal)) >= 2)
+    interrupted.send_signal(signal.SIGINT)
+    interrupted.communicate(timeout=PATIENCE)
+    lines = journal.read_text().splitlines(keepends=True)
+    last = next(line for line in reversed(lines) if line.endswith("\n"))
+    journal.write_text("".join(lines) + last * ((4096 - 500 - journal.stat().st_size) // len(last)))
+    before = len(entries(journal))
+    full = run(folder, limit=1000)
+    assert full.returncode == 1 and full.stderr.count("error:") == 1, full
+    assert "No space left" in full.stderr and "start the same command again" in full.stderr, full.stderr
+    assert not (folder / "profile.json").exists()
+    check_journal(folder)
+    assert len(entries(journal)) > before
+    subprocess.run(["mount", "-o", "remount,size=4m", folder], check=True)
+    assert "resumed: " in goes_on(folder)
 
 
 def read_only(folder):
