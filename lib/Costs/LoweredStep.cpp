@@ -145,6 +145,9 @@ static search::EntryKind kindOf(Compute::Kind kind) {
 void StageReader::describe(search::StepEntry &read, const Compute &compute, const TimetableEntry &entry) {
   read.kind = kindOf(compute.kind);
   read.body = bodies.at(compute.function);
+  // The gradients of parameters are the last that it writes.
+  for (auto [adds, result] : llvm::zip_equal(compute.adds, ArrayRef(compute.results).take_back(compute.adds.size())))
+    read.addedBytes += adds ? result.count * widthOf(result.type) : 0;
   if (compute.kind == Compute::Kind::Total || entry.layerIndex >= 0)
     return;
   // "forward model.layers.1:input micro-batch 0" brings a value from one layout to another.

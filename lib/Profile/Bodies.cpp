@@ -28,9 +28,9 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kFewestSamples = 3, kMostSamples = 100;
 /// Interquartile range ÷ median at which a figure has repeated.
 constexpr double kRepeats = 0.03;
-/// Where calls are issued and not waited for: a round of all entries takes so long at least, and so long rounds are run
-/// before the first counts, as a GPU slows down under load.
-constexpr double kShortestRound = 0.15, kWarmUp = 1.5;
+/// Where calls are issued and not waited for: a round of all entries takes so long, as near as whole calls come to it,
+/// and so long rounds are run before the first counts, as a GPU slows down under load.
+constexpr double kRound = 0.2, kWarmUp = 1.5;
 constexpr std::int64_t kMostCalls = 500;
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -277,7 +277,7 @@ void LoadedBodies::tune() {
   for (std::size_t index = 0; index < once.size(); ++index)
     round += once[index] * double(names.at(order[index]));
   for (std::size_t index = 0; index < once.size(); ++index) {
-    double share = double(names.at(order[index])) * std::max(1.0, kShortestRound / round);
+    double share = double(names.at(order[index])) * kRound / round;
     calls[index] = std::clamp<std::int64_t>(std::llround(share), 1, kMostCalls);
   }
   for (Clock::time_point begin = Clock::now(); slowest({secondsSince(begin)})[0] < kWarmUp;)

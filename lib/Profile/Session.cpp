@@ -509,7 +509,7 @@ Status Session::run(int &code) {
   }
   profile.leftOut = model ? model->leftOut : std::vector<std::string>();
   if (isCuda()) {
-    warn("galvatron-profile has not been checked on GPUs against other programs yet: compare before you rely on it");
+    warn("galvatron-profile has not been checked on several GPUs, or against other programs there: compare before you rely on it");
     if (options.measuresHardware() && options.wants("overlap"))
       profile.leftOut.push_back("overlap: not measured on GPUs by this version");
   }

@@ -63,6 +63,7 @@ private:
   void proceed(int stage);
   void begin(int stage, int entry);
   double secondsOf(int stage, const StepEntry &entry) const;
+  double secondsOfAdding(const StepEntry &entry) const;
   void enqueue(int stage, int entry);
   void meet(int stage, int entry);
   void post(int stage, int entry, bool isSend);
@@ -90,13 +91,21 @@ private:
   SimulatedStep out;
 };
 
+/// What an entry reads besides where it adds to gradients. A table's rows are added to in place, and the others left.
+double StepMachine::secondsOfAdding(const StepEntry &entry) const {
+  const std::vector<BodyCall> &calls = step.bodies[entry.body].calls;
+  bool isOfTable =
+      std::any_of(calls.begin(), calls.end(), [](const BodyCall &c) { return c.function == "embedding_backward"; });
+  return entry.addedBytes && !isOfTable ? prices.touchSeconds(double(entry.addedBytes)) : 0;
+}
+
 /// Entries that compute, in seconds alone.
 double StepMachine::secondsOf(int stage, const StepEntry &entry) const {
   switch (entry.kind) {
   case EntryKind::Forward:
   case EntryKind::Backward:
   case EntryKind::Total:
-    return prices.bodySeconds(step, stage, step.bodies[entry.body]);
+    return prices.bodySeconds(step, stage, step.bodies[entry.body]) + secondsOfAdding(entry);
   case EntryKind::Accumulate: // two operands, one result
     return prices.touchSeconds(3 * double(entry.bytes));
   default:

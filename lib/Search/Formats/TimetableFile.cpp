@@ -73,6 +73,7 @@ OrderedJson writeEntry(const StepEntry &entry, const std::vector<StepBody> &bodi
   put(json, "stream", entry.stream, std::string("compute"));
   put(json, "category", entry.category, std::string("compute"));
   put(json, "bytes", entry.bytes, std::int64_t(0));
+  put(json, "added_bytes", entry.addedBytes, std::int64_t(0));
   if (entry.body >= 0)
     json["body"] = bodies[entry.body].name;
   put(json, "group", entry.group, -1);
@@ -355,6 +356,7 @@ StepEntry TimetableReader::readEntry(JsonReader &reader, const StageTimetable &s
   read.stream = reader.text("stream", "compute");
   read.category = kCategories[readWord(reader, "category", kCategories, "compute")];
   read.bytes = reader.integer("bytes", 0, 0);
+  read.addedBytes = reader.integer("added_bytes", 0, 0, stage.arenaBytes);
   if (reader.has("body")) {
     std::string name = reader.text("body");
     auto at =

@@ -70,17 +70,17 @@ def full_at_start(folder):
 
 
 def full_midway(folder):
-    """A disk with room for a few measurements more: an interrupted journal is filled up with copies of its last line, as a
-    crash may leave a line twice."""
+    """A disk with room for a few measurements more: the first lines of an interrupted journal, and copies of the last of
+    these, as a crash may leave a line twice."""
     mount(folder, "size=4k")
     journal = folder / "profile.journal"
     interrupted = start(folder, limit=1000)
     wait_for("two measurements", lambda: len(entries(journal)) >= 2)
     interrupted.send_signal(signal.SIGINT)
     interrupted.communicate(timeout=PATIENCE)
-    lines = journal.read_text().splitlines(keepends=True)
-    last = next(line for line in reversed(lines) if line.endswith("\n"))
-    journal.write_text("".join(lines) + last * ((4096 - 500 - journal.stat().st_size) // len(last)))
+    lines = journal.read_text().splitlines(keepends=True)[:3]  # one says of what machine it is
+    last, size = lines[-1], len("".join(lines))
+    journal.write_text("".join(lines) + last * ((4096 - 500 - size) // len(last)))
     before = len(entries(journal))
     full = run(folder, limit=1000)
     assert full.returncode == 1 and full.stderr.count("error:") == 1, full

@@ -97,6 +97,14 @@ TEST(StepSimulator, takes_stages_one_after_another) {
   EXPECT_DOUBLE_EQ(step->updates[1].start, 16);
 }
 
+TEST(StepSimulator, adding_to_gradients_reads_them_but_rows_of_a_table) {
+  StepTimetable step = twoStages();
+  step.stages[0].entries.back().addedBytes = 8;
+  EXPECT_DOUBLE_EQ(simulateStep(step, RoundPrices(true))->stepSeconds, 2 + 1 + 3 + 4 + 1 + 5 + 8 + 7);
+  step.bodies[3].calls.push_back({.function = "embedding_backward"});
+  EXPECT_DOUBLE_EQ(simulateStep(step, RoundPrices(true))->stepSeconds, 2 + 1 + 3 + 4 + 1 + 5 + 7);
+}
+
 TEST(StepSimulator, overlaps_collectives_with_compute_at_a_price) {
   StepTimetable step;
   step.cluster = *hostCluster(2);

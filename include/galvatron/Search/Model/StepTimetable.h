@@ -111,6 +111,8 @@ struct StepEntry {
   std::string category = "compute";
   /// Moved between ranks, as in `Collective`; of what computes nothing but touches memory, those.
   std::int64_t bytes = 0;
+  /// Of a backward: gradients of parameters that it adds to, which earlier micro-batches wrote; it reads them besides.
+  std::int64_t addedBytes = 0;
   int body = -1;  ///< of StepTimetable::bodies
   int group = -1; ///< of StageTimetable::groups
   int peer = -1;  ///< stage
