@@ -2,6 +2,7 @@
 #include "JobOutput.h"
 
 #include "OutputFolder.h"
+#include "PlanColors.h"
 #include "PlanSummary.h"
 #include "ProgramDiagnostics.h"
 
@@ -62,6 +63,17 @@ static LogicalResult writeText(const MainJobOptions &options, llvm::function_ref
   return success();
 }
 
+/// A text of PlanSummary.h, in colour where that is wanted.
+static void print(const search::Plan &plan, llvm::raw_ostream &out,
+                  void (*write)(const search::Plan &, raw_ostream &)) {
+  if (!isInColor(out))
+    return write(plan, out);
+  std::string text;
+  llvm::raw_string_ostream plain(text);
+  write(plan, plain);
+  out << colorPlanText(text, plan);
+}
+
 LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan, const MainJobOptions &options) {
   auto write = [&](llvm::raw_ostream &out) {
     module.print(out);
@@ -70,8 +82,8 @@ LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan,
   if (failed(writeText(options, write)))
     return failure();
   if (options.explain && !plan.layers.empty()) {
-    printPlanSummary(plan, llvm::errs());
-    printPlanReasons(plan, llvm::errs());
+    print(plan, llvm::errs(), printPlanSummary);
+    print(plan, llvm::errs(), printPlanReasons);
   }
   return success();
 }
@@ -131,7 +143,7 @@ LogicalResult galvatron::writeListedPlans(const JobPlan &job, const MainJobOptio
     return reportError(error);
   printListedPlans(job, options);
   if (options.explain)
-    printPlanReasons(job.plan, llvm::outs());
+    print(job.plan, llvm::outs(), printPlanReasons);
   llvm::outs() << "wrote " << folder.getPath() << "; lower one with galvatron-opt --lower --plan=FILE\n";
   return success();
 }
@@ -173,9 +185,9 @@ LogicalResult galvatron::writeStageFolder(ModuleOp lowered, ArrayRef<Timetable> 
     return failure();
   if (std::string error = folder.commit(); !error.empty())
     return reportError(error);
-  printPlanSummary(job.plan, llvm::outs());
+  print(job.plan, llvm::outs(), printPlanSummary);
   if (options.explain)
-    printPlanReasons(job.plan, llvm::outs());
+    print(job.plan, llvm::outs(), printPlanReasons);
   if (options.listPlans)
     printListedPlans(job, options);
   llvm::outs() << "wrote " << folder.getPath() << "; train with " << getOutputFolder(options) << "/launch --help\n";

@@ -36,6 +36,7 @@ private:
   std::string device;
   bool keepBodies;
   bool isTrial = false;
+  int numRuns = 0; ///< of phases, but in trials
 };
 
 } // namespace galvatron
