@@ -11,8 +11,7 @@
 
 namespace galvatron {
 
-/// Whether a text goes to `out` in colour: as `--color` says, else on a terminal, but where NO_COLOR is set to anything
-/// (https://no-color.org).
+/// Whether a text goes to `out` in colour: as `--color` says, else on a terminal, but where NO_COLOR is set to anything.
 bool isInColor(llvm::raw_ostream &out);
 
 /// With escape sequences of 24-bit colours around the strategies of the plan's layers, in the order in which they first

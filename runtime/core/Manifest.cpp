@@ -184,6 +184,10 @@ Status check(const Manifest &m) {
   if (!inArena(m.workspace.offset, m.workspace.bytes))
     return Status::error("expects the workspace inside the arena of ", m.arenaBytes, " bytes, but got ",
                          m.workspace.bytes, " bytes at ", m.workspace.offset);
+  // Whatever else a program read, it would be given tokens.
+  for (const InputInfo &input : m.inputs)
+    if (input.name != "input_ids" && input.name != "labels" && input.name != "positions" && input.name != "documents")
+      return Status::error("expects input_ids, labels, positions or documents as an input, but got ", input.name);
   for (const TotalInfo &total : m.totals)
     if (!inArena(total.offset, sizeof(float)))
       return Status::error("expects ", total.name, " inside the arena of ", m.arenaBytes, " bytes, but got offset ",

@@ -38,6 +38,17 @@ TEST(Manifest, NamesDeviceWorkspaceAndCopies) {
   EXPECT_EQ(manifest.parameters[0].copy, 256);
 }
 
+TEST(Manifest, RefusesInputsThatNoDataIsFor) {
+  Manifest known, unknown;
+  std::string text = manifestText("", ""), input = R"("inputs": [{"name": "documents", "offset": 0,
+    "bytes_per_micro_batch": 32, "shape": [1, 4], "placement": [[[1, -1]], [[4, -1]]]}])";
+  text.replace(text.find("\"inputs\": []"), 12, input);
+  ASSERT_TRUE(Manifest::parse(text.c_str(), known).ok());
+  text.replace(text.find("documents"), 9, "attention_mask");
+  EXPECT_THAT(Manifest::parse(text.c_str(), unknown).message,
+              HasSubstr("expects input_ids, labels, positions or documents as an input, but got attention_mask"));
+}
+
 TEST(Manifest, NamesPadding) {
   Manifest none, manifest, tooFew, tooMany;
   std::string text = manifestText("", R"(, "padding": [[[2, 0], [4, 0]]])");
