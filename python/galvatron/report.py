@@ -164,6 +164,9 @@ def print_log(log: inputs.Log) -> None:
     print(f"measured: {curves.mean_rate(log):.0f} tokens/s over {len(log)} steps\n\nloss")
     if losses:
         print("\n".join(curve(losses)))
+    bad = [step for step, loss in zip(log.steps, log.columns["loss"]) if loss is not None and not math.isfinite(loss)]
+    if bad:
+        print(f"\nno finite loss in {len(bad)} of {len(log)} steps, the first of them step {bad[0]:g}")
     last = next((loss for loss in reversed(log.columns["loss"]) if loss is not None), math.nan)
     print(f"\nfinal loss {last:.4f}")
 

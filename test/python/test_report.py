@@ -48,6 +48,15 @@ def test_last_line_is_the_last_loss(tmp_path, capsys):
     assert printed[-1] == "final loss 2.3457"
 
 
+def test_losses_that_are_not_finite_are_told(tmp_path, capsys):
+    plan = {"ranks": 4, "global_batch": 8, "micro_batches": 2, "units": [unit("layers.0", tp=2)]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "log.csv").write_text("step,loss,tokens_per_second\n1,5.5,9\n2,nan,9\n3,inf,9\n4,,9\n5,5.25,9\n")
+    assert report.main([str(tmp_path / "plan.json"), str(tmp_path / "log.csv")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-3:] == ["no finite loss in 2 of 5 steps, the first of them step 2", "", "final loss 5.2500"]
+
+
 def test_missing_log_is_an_error(tmp_path, capsys):
     good = {"ranks": 1, "global_batch": 8, "micro_batches": 2, "units": []}
     (tmp_path / "plan.json").write_text(json.dumps(good))

@@ -383,6 +383,8 @@ HEADER = "step,loss,tokens_per_second"
         (f"{HEADER}\n1,2\n", "but line 2 has 2 cells, not 3"),
         (f"{HEADER},loss\n1,2,3,4\n", "but it has the column 'loss' twice"),
         (f"{HEADER}\nnan,2,3\n", "but line 2 has no step"),
+        (f"{HEADER}\n1,2,3\n3,2,3\n2,2,3\n", "line 4 has step 2 after step 3; give the log of one run"),
+        (f"{HEADER}\n1,2,3\n1,2,3\n", "line 3 has step 1 after step 1; give the log of one run"),
         (f"{HEADER}\n", "has no steps yet; give the log of a run that has trained"),
     ],
 )

@@ -158,6 +158,11 @@ def read_log(path: str, name: str = "") -> Log:
                 step = columns["step"][-1]
                 if step is None or not math.isfinite(step):
                     raise ValueError(f"{path}: {EXPECTED_LOG}, but line {rows.line_num} has no step")
+                # A run that goes back cuts its log first.
+                if len(columns["step"]) > 1 and step <= columns["step"][-2]:
+                    raise ValueError(
+                        f"{path}: line {rows.line_num} has step {step:g} after step {columns['step'][-2]:g}; give the log of one run"
+                    )
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: {EXPECTED_LOG}, but it is no text ({error})") from None
     if not columns["step"]:
