@@ -1,3 +1,4 @@
+// Each edit leaves a program that holds together, or one that the verifier refuses.
 #include "Reductions.h"
 
 #include "dialects/Dist/Dist.h"
@@ -46,9 +47,9 @@ static bool canGo(Operation *op) {
   return !op->getNumResults() && !op->getNumRegions() && !op->hasTrait<OpTrait::IsTerminator>();
 }
 
-bool canReduce(Operation *op) { return inputOfResultType(op) || canBeZeros(op) || canGo(op); }
+bool galvatron::canReduce(Operation *op) { return inputOfResultType(op) || canBeZeros(op) || canGo(op); }
 
-void reduceOp(Operation *op) {
+void galvatron::reduceOp(Operation *op) {
   if (Value input = inputOfResultType(op)) {
     op->getResult(0).replaceAllUsesWith(input);
   } else if (canBeZeros(op)) {
@@ -61,7 +62,7 @@ void reduceOp(Operation *op) {
   op->erase();
 }
 
-bool dropMicroBatch(ModuleOp module) {
+bool galvatron::dropMicroBatch(ModuleOp module) {
   int64_t last = 0;
   SmallVector<dist::StageOp> stages(module.getOps<dist::StageOp>());
   for (dist::StageOp stage : stages)
@@ -80,7 +81,7 @@ bool dropMicroBatch(ModuleOp module) {
   return true;
 }
 
-void cleanUp(ModuleOp module) {
+void galvatron::cleanUp(ModuleOp module) {
   for (bool isChanged = true; isChanged;) {
     SmallVector<Operation *> unused;
     module.walk<WalkOrder::PostOrder, ReverseIterator>([&](Operation *op) {

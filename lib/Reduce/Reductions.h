@@ -1,8 +1,10 @@
 // How programs of this project become smaller where whatever they are kept for allows it.
-#ifndef GALVATRON_TOOLS_GALVATRON_REDUCE_REDUCTIONS_H
-#define GALVATRON_TOOLS_GALVATRON_REDUCE_REDUCTIONS_H
+#ifndef GALVATRON_LIB_REDUCE_REDUCTIONS_H
+#define GALVATRON_LIB_REDUCE_REDUCTIONS_H
 
 #include "mlir/IR/BuiltinOps.h"
+
+namespace galvatron {
 
 /// Whether `reduceOp` has something to do with it.
 bool canReduce(mlir::Operation *op);
@@ -19,5 +21,7 @@ bool dropMicroBatch(mlir::ModuleOp module);
 /// What can be seen to be of no use: values that nobody reads, layers that nobody calls, constants that are there
 /// twice.
 void cleanUp(mlir::ModuleOp module);
+
+} // namespace galvatron
 
 #endif

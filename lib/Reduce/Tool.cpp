@@ -1,0 +1,156 @@
+// mlir-reduce's own `reduction-tree` erases ops whose results are used, and ends where such a program is cloned. This
+// one takes its place: as many ops at once as remain interesting, by halves down to single ones (Zeller, Hildebrandt:
+// Simplifying and isolating failure-inducing input, 2002), each step a valid program.
+#include "galvatron/Reduce/Tool.h"
+
+#include "Reductions.h"
+
+#include "galvatron/Pipelines/Pipelines.h"
+
+#include "mlir/IR/Iterators.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/Pass.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Reducer/Tester.h"
+#include "mlir/Support/FileUtilities.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/WithColor.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+struct ReductionTree : PassWrapper<ReductionTree, OperationPass<ModuleOp>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(ReductionTree)
+  ReductionTree() = default;
+  ReductionTree(const ReductionTree &other) : PassWrapper(other) {}
+
+  StringRef getArgument() const final { return "reduction-tree"; }
+  StringRef getDescription() const final { return "Reduces the program as far as the test stays interesting"; }
+
+  Option<unsigned> traversalMode{*this, "traversal-mode", llvm::cl::desc("as mlir-reduce has it; there is one, 0"),
+                                 llvm::cl::init(0)};
+  Option<std::string> test{*this, "test", llvm::cl::desc("program that gets a file; exit code 1: it is interesting")};
+  ListOption<std::string> testArguments{*this, "test-arg", llvm::cl::desc("arguments before the file")};
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    if (test.empty() || !llvm::sys::fs::can_execute(test)) {
+      module.emitError("expects a program that can be run as option 'test' of reduction-tree, but got '")
+          << test << "'";
+      return signalPassFailure();
+    }
+    tester.emplace(test, testArguments);
+    if (!isInteresting(module)) {
+      module.emitError("expects a program that the test finds interesting (exit code 1), but it does not");
+      return signalPassFailure();
+    }
+    OwningOpRef<ModuleOp> best = cast<ModuleOp>(module->clone());
+    take(best, [](ModuleOp) { return true; });
+    while (thinOut(best) || take(best, dropMicroBatch)) {
+    }
+    module->setAttrs(best->getOperation()->getAttrs());
+    module.getBodyRegion().takeBody(best->getBodyRegion());
+  }
+
+private:
+  /// Of programs that hold together.
+  bool isInteresting(ModuleOp module) {
+    ScopedDiagnosticHandler silence(module.getContext(), [](Diagnostic &) {});
+    return succeeded(verify(module)) && tester->isInteresting(module).first == Tester::Interestingness::True;
+  }
+
+  /// `edit` of a copy, if it changes something and stays interesting.
+  bool take(OwningOpRef<ModuleOp> &best, llvm::function_ref<bool(ModuleOp)> edit) {
+    OwningOpRef<ModuleOp> copy = cast<ModuleOp>(best.get()->clone());
+    if (!edit(*copy))
+      return false;
+    {
+      ScopedDiagnosticHandler silence(copy->getContext(), [](Diagnostic &) {});
+      cleanUp(*copy);
+    }
+    if (!isInteresting(*copy))
+      return false;
+    best = std::move(copy);
+    return true;
+  }
+
+  /// By halves of what can be reduced, last ops first, as these have the fewest uses.
+  bool thinOut(OwningOpRef<ModuleOp> &best) {
+    bool isThinner = false;
+    for (size_t size = std::max<size_t>(1, candidatesOf(*best).size()); size; size = size == 1 ? 0 : (size + 1) / 2)
+      for (size_t begin = 0; begin < candidatesOf(*best).size();) {
+        bool isTaken = take(best, [&](ModuleOp copy) {
+          std::vector<Operation *> all = candidatesOf(copy);
+          for (size_t index = begin; index < std::min(begin + size, all.size()); ++index)
+            reduceOp(all[index]);
+          return true;
+        });
+        isThinner |= isTaken;
+        begin += isTaken ? 0 : size;
+      }
+    return isThinner;
+  }
+
+  static std::vector<Operation *> candidatesOf(ModuleOp module) {
+    std::vector<Operation *> candidates;
+    module.walk<WalkOrder::PostOrder, ReverseIterator>([&](Operation *op) {
+      if (op != module && canReduce(op))
+        candidates.push_back(op);
+    });
+    return candidates;
+  }
+
+  std::optional<Tester> tester;
+};
+
+int fail(const Twine &message) {
+  llvm::WithColor::error(llvm::errs(), "galvatron-reduce") << message << "\n";
+  return 1;
+}
+
+} // namespace
+
+int galvatron::runReduceTool(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  llvm::cl::opt<std::string> input(llvm::cl::Positional, llvm::cl::Required, llvm::cl::desc("<input file>"));
+  llvm::cl::opt<std::string> output("o", llvm::cl::desc("Output file (standard output)"), llvm::cl::init("-"));
+  PassRegistration<ReductionTree>();
+  galvatron::registerPasses();
+  PassPipelineCLParser parser("", "Passes, of which reduction-tree reduces");
+  llvm::cl::ParseCommandLineOptions(argc, argv,
+                                    "galvatron-reduce: the smallest program that a test finds interesting\n");
+
+  DialectRegistry registry;
+  galvatron::registerDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects(); // zeros are made wherever an op was
+  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(input, &context);
+  if (!module)
+    return fail("cannot read '" + input + "'");
+  PassManager passes(&context);
+  if (failed(parser.addToPipeline(passes, [](const Twine &message) { return fail(message), failure(); })))
+    return 1;
+  if (passes.empty())
+    return fail("expects a pass, such as -reduction-tree='test=./interesting.sh'");
+  if (failed(passes.run(*module)))
+    return 1;
+  std::string error;
+  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(output, &error);
+  if (!file)
+    return fail(error);
+  module->print(file->os());
+  file->os() << "\n";
+  file->keep();
+  return 0;
+}
