@@ -113,6 +113,31 @@ def make_program(layers=4, stages=2, devices=2, batches=4, rename=lambda path: p
     return plan, table
 
 
+def pack_rows(table):
+    """The same timetable with rows for buffers and entries, as large programs have it."""
+    words, shapes = [], []
+
+    def number(table, value):
+        if value not in table:
+            table.append(value)
+        return table.index(value)
+
+    def value_of(key, value):
+        if key not in ("kind", "name", "unit", "stream", "category", "body"):
+            return value
+        word, _, last = value.rpartition(" ")
+        return [number(words, word), int(last)] if last.isdigit() else number(words, value)
+
+    def row(element):
+        return [number(shapes, list(element)), *(value_of(key, value) for key, value in element.items())]
+
+    stages = [
+        stage | {key: [row(element) for element in stage[key]] for key in ("buffers", "entries")}
+        for stage in table["stages"]
+    ]
+    return table | {"version": 2, "words": words, "shapes": shapes, "stages": stages}
+
+
 def make_trace(table, slower=1.25, plan="abc", steps=(3, 4)):
     """What --trace would have written: every rank, all entries `slower`."""
     devices = table["devices_per_stage"]

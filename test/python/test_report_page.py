@@ -5,10 +5,11 @@ import os
 import re
 
 import pytest
-from report_inputs import log_text, make_program, make_trace, write_folder
+from report_inputs import log_text, make_program, make_trace, pack_rows, write_folder
 
 from galvatron import report
 from galvatron.report_page import arena, curves, steps, strategies, timeline
+from galvatron.report_page.timetables import read_timetable
 
 
 @pytest.fixture
@@ -319,6 +320,16 @@ def table_with(change):
     return lambda plan, table: change(table)
 
 
+def rows_with(change):
+    """Changes the table after its buffers and entries became rows."""
+
+    def changed(plan, table):
+        table.update(pack_rows(table))
+        change(table)
+
+    return changed
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -337,7 +348,14 @@ def table_with(change):
         (lambda p, t: p["peak_bytes_per_rank"].__setitem__(2, 5), "peak_bytes_per_rank of rank 2 is 5 there and"),
         (lambda p, t: t["stages"].append(t["stages"][0]), "the number of ranks is 4 there and 6 here; lower the plan again"),
         (table_with(lambda t: t.update(format="x")), "timetable.json: expects the timetable.json of an output folder, but its key"),
-        (table_with(lambda t: t.update(version=2)), "key 'version' expects 1, but got 2; lower the plan again"),
+        (table_with(lambda t: t.update(version=3)), "key 'version' expects 1 or 2, but got 3; lower the plan again"),
+        (table_with(lambda t: t.update(version=2)), "keys 'words' and 'shapes' expect texts and lists of keys"),
+        (rows_with(lambda t: t["words"].append(1)), "keys 'words' and 'shapes' expect texts and lists of keys"),
+        (rows_with(lambda t: t["shapes"].append(1)), "keys 'words' and 'shapes' expect texts and lists of keys"),
+        (rows_with(lambda t: t["stages"][0]["entries"][1].pop()), "stage 0 entry 1 expects a row, the number of one of"),
+        (rows_with(lambda t: t["stages"][1]["buffers"][0].__setitem__(0, 99)), "stage 1 buffer 0 expects a row, the number"),
+        (rows_with(lambda t: t["stages"][0]["entries"][0].__setitem__(1, -1)), "entry 0 key 'kind' expects the number of one of"),
+        (rows_with(lambda t: t["stages"][0]["entries"][0].__setitem__(1, [0, "x"])), "words, but got [0, \"x\"]"),
         (table_with(lambda t: t.update(devices_per_stage=0)), "key 'devices_per_stage' expects a whole number of at least 1"),
         (table_with(lambda t: t.update(stages=1)), "key 'stages' expects a list; lower the plan again"),
         (table_with(lambda t: t.update(predicted_step_seconds=-1)), "key 'predicted_step_seconds' expects a number of at least 0"),
@@ -393,6 +411,12 @@ def test_a_damaged_log_is_named(content, message, folder, tmp_path, capsys):
     assert run(folder, tmp_path / "log.csv", "-o", tmp_path / "r.html") == 1
     error = capsys.readouterr().err
     assert "log.csv" in error and message in error and not (tmp_path / "r.html").exists()
+
+
+def test_rows_of_a_timetable_are_read_as_objects(tmp_path):
+    plan, table = make_program()
+    path = write_folder(tmp_path / "rows", plan, pack_rows(table)) / "timetable.json"
+    assert len(path.read_text()) < len(json.dumps(table)) and read_timetable(str(path)) == table
 
 
 def test_inputs_that_do_not_go_together(folder, tmp_path, capsys):

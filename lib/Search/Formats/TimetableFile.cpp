@@ -3,6 +3,7 @@
 #include "galvatron/Search/Formats/TimetableFile.h"
 
 #include "JsonReader.h"
+#include "TimetableRows.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
 #include "galvatron/Search/Formats/StrategyText.h"
 
@@ -21,6 +22,9 @@ static constexpr std::string_view kCategories[] = {"compute", "collective",   "s
                                                    "receive", "redistribute", "update"};
 static constexpr std::string_view kCollectiveKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",
                                                         "send_receive"};
+
+/// The version whose buffers and entries are rows (TimetableRows.h).
+static constexpr int kWithRows = 2;
 
 namespace {
 
@@ -234,8 +238,8 @@ private:
 void TimetableReader::readHead(JsonReader &reader) {
   if (std::string format = reader.text("format"); format != "galvatron-timetable")
     reader.fail("key 'format' expects 'galvatron-timetable', but got '" + format + "'");
-  if (std::int64_t version = reader.integer("version", {}, 1); version != 1)
-    reader.fail("key 'version' expects 1, but got " + std::to_string(version) + "; lower the plan again");
+  if (std::int64_t version = reader.integer("version", {}, 1); version > kWithRows)
+    reader.fail("key 'version' expects 1 or 2, but got " + std::to_string(version) + "; lower the plan again");
   table.version = reader.text("created_by");
   table.plan = reader.text("plan");
   table.model = reader.text("model");
@@ -334,8 +338,8 @@ void TimetableReader::readBuffers(JsonReader &reader, StageTimetable &stage, con
     read.unit = buffer.text("unit", "");
     read.kind = kBufferKinds[readWord(buffer, "kind", kBufferKinds)];
     if (!read.unit.empty() && !isUnit(table, read))
-      buffer.fail("key 'unit' expects a module of the timetable's units, or a state's parameter, but got '" + read.unit +
-                  "'");
+      buffer.fail("key 'unit' expects a module of the timetable's units, or a state's parameter, but got '" +
+                  read.unit + "'");
     read.bytes = buffer.integer("bytes", {}, 0, stage.arenaBytes);
     read.offset = buffer.integer("offset", {}, 0, stage.arenaBytes - std::min(read.bytes, stage.arenaBytes));
     read.persistent = buffer.flag("persistent", false);
@@ -465,12 +469,26 @@ Result<StepTimetable> TimetableReader::run(const Json &json) {
 
 Result<StepTimetable> parseTimetable(std::string_view text) {
   Result<Json> json = parseJson(text, "timetable");
-  return json ? TimetableReader().run(*json) : Result<StepTimetable>(json.error());
+  if (!json)
+    return json.error();
+  if (json->is_object() && json->value("version", Json()) == kWithRows)
+    if (std::optional<Error> error = unpackRows(*json))
+      return *error;
+  return TimetableReader().run(*json);
 }
 
-std::string writeTimetable(const StepTimetable &timetable) {
+static std::size_t countLines(const StepTimetable &timetable) {
+  std::size_t lines = 0;
+  for (const StageTimetable &stage : timetable.stages)
+    lines += stage.buffers.size() + stage.entries.size();
+  return lines;
+}
+
+std::string writeTimetable(const StepTimetable &timetable, std::size_t mostObjects) {
+  RowPacker packer;
+  bool hasRows = countLines(timetable) > mostObjects;
   OrderedJson head = {{"format", "galvatron-timetable"},
-                      {"version", 1},
+                      {"version", hasRows ? kWithRows : 1},
                       {"created_by", timetable.version},
                       {"plan", timetable.plan},
                       {"model", timetable.model},
@@ -508,22 +526,25 @@ std::string writeTimetable(const StepTimetable &timetable) {
     json["calls"] = calls;
     return json;
   });
-  text += ",\n  \"stages\": [";
+  auto packed = [&](OrderedJson object) { return hasRows ? packer.pack(object) : object; };
+  std::string stages = ",\n  \"stages\": [";
   for (std::size_t index = 0; index < timetable.stages.size(); ++index) {
     const StageTimetable &stage = timetable.stages[index];
-    text += std::string(index ? ",\n" : "\n") + "    {\"stage\": " + std::to_string(index) +
-            ", \"arena_bytes\": " + std::to_string(stage.arenaBytes) +
-            ", \"update_bytes\": " + std::to_string(stage.updateBytes) + writeSpan("sums", stage.sums) +
-            writeSpan("update", stage.update) + ",\n     \"groups\": ";
-    addLines(text, "      ", stage.groups, writeGroup);
-    text += ",\n     \"buffers\": ";
-    addLines(text, "      ", stage.buffers, writeBuffer);
-    text += ",\n     \"entries\": ";
-    addLines(text, "      ", stage.entries,
-             [&](const StepEntry &entry) { return writeEntry(entry, timetable.bodies); });
-    text += "}";
+    stages += std::string(index ? ",\n" : "\n") + "    {\"stage\": " + std::to_string(index) +
+              ", \"arena_bytes\": " + std::to_string(stage.arenaBytes) +
+              ", \"update_bytes\": " + std::to_string(stage.updateBytes) + writeSpan("sums", stage.sums) +
+              writeSpan("update", stage.update) + ",\n     \"groups\": ";
+    addLines(stages, "      ", stage.groups, writeGroup);
+    stages += ",\n     \"buffers\": ";
+    addLines(stages, "      ", stage.buffers, [&](const StepBuffer &buffer) { return packed(writeBuffer(buffer)); });
+    stages += ",\n     \"entries\": ";
+    addLines(stages, "      ", stage.entries,
+             [&](const StepEntry &entry) { return packed(writeEntry(entry, timetable.bodies)); });
+    stages += "}";
   }
-  return text + "]\n}\n";
+  if (hasRows)
+    text += ",\n  \"words\": " + packer.getWords().dump() + ",\n  \"shapes\": " + packer.getShapes().dump();
+  return text + stages + "]\n}\n";
 }
 
 } // namespace galvatron::search

@@ -40,13 +40,15 @@ int Candidate::leastInFlight() const {
   }
 }
 
-std::vector<std::pair<double, double>> Candidate::pointsOf(int type) const {
-  std::vector<std::pair<double, double>> points;
-  for (const OptionLists &byType : *lists)
-    for (const Option &option : byType[type])
-      points.emplace_back(double(option.state - mayReunite() * option.tiedState + option.saved * leastInFlight()),
-                          option.time());
-  return points;
+const std::vector<std::pair<double, double>> &Candidate::hullOf(int type) const {
+  return base->hulls->find({type, leastInFlight(), mayReunite(), tied}, [&] {
+    std::vector<std::pair<double, double>> points;
+    for (const OptionLists &byType : *lists)
+      for (const Option &option : byType[type])
+        points.emplace_back(double(option.state - mayReunite() * option.tiedState + option.saved * leastInFlight()),
+                            option.time());
+    return points;
+  });
 }
 
 PipelineBound Candidate::makePipelineBound() const {
@@ -77,7 +79,7 @@ double Candidate::lowerBound() const {
       return kInfinity;
     largest = std::max(largest, fastest);
     tails += count * tail;
-    relaxed = KnapsackBound::add(relaxed, pointsOf(int(type)), count);
+    relaxed = KnapsackBound::add(relaxed, hullOf(int(type)), count);
   }
   double sum = relaxed.at(base->memoryOfAllStages());
   return sum == kInfinity ? kInfinity : timetableBound.seconds(sum, largest) + tails / base->stages;

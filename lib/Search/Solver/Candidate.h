@@ -79,8 +79,8 @@ public:
   }
   /// Bounds of its timetable, whatever its options.
   const PipelineBound &pipeline() const { return timetableBound; }
-  /// (bytes, seconds) of a type's options on any stage, as if it kept `leastInFlight` micro-batches.
-  std::vector<std::pair<double, double>> pointsOf(int type) const;
+  /// The lower hull of (bytes, seconds) of a type's options on any stage, as if it kept `leastInFlight` micro-batches.
+  const std::vector<std::pair<double, double>> &hullOf(int type) const;
   bool hasExactSearch() const { return form.virtualStages == 1; }
   /// Micro-batches that every stage keeps at least.
   int leastInFlight() const;

@@ -109,7 +109,7 @@ bool ExactSearch::keepLive(double best) {
     KnapsackBound others; // all layers but one of this type
     for (int each = 0; each < types; ++each) {
       int count = int(std::count(setting.typeOf.begin(), setting.typeOf.end(), each)) - (each == type);
-      others = KnapsackBound::add(others, candidate.pointsOf(each), count);
+      others = KnapsackBound::add(others, candidate.hullOf(each), count);
     }
     for (std::size_t each = 0; each < all.size(); ++each)
       for (const Option &option : all[each][type]) {
@@ -289,12 +289,15 @@ void ExactSearch::prepare(double best, std::int64_t labelBudget) {
   if (stages() > 1)
     return;
   rest.assign(layers() + 1, {});
-  for (int layer = layers() - 1; layer >= 0; --layer) {
+  std::vector<std::vector<std::pair<double, double>>> hulls; // by type
+  for (const std::vector<Option> &options : (*live)[0]) {
     std::vector<std::pair<double, double>> points;
-    for (const Option &option : (*live)[0][setting.typeOf[layer]])
+    for (const Option &option : options)
       points.emplace_back(double(option.state + option.saved * inFlight(0)), micro() * option.time() + option.tail);
-    rest[layer] = KnapsackBound::add(rest[layer + 1], std::move(points));
+    hulls.push_back(lowerHull(std::move(points)));
   }
+  for (int layer = layers() - 1; layer >= 0; --layer)
+    rest[layer] = KnapsackBound::add(rest[layer + 1], hulls[setting.typeOf[layer]]);
   limits.rest = &rest;
 }
 

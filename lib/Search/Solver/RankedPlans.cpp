@@ -68,7 +68,7 @@ private:
 void Filling::makeRest() {
   rest.assign(setting.layers() + 1, {});
   for (int layer = setting.layers() - 1; layer >= 0; --layer)
-    rest[layer] = KnapsackBound::add(rest[layer + 1], candidate.pointsOf(setting.typeOf[layer]));
+    rest[layer] = KnapsackBound::add(rest[layer + 1], candidate.hullOf(setting.typeOf[layer]));
 }
 
 /// Different layers of a stage may use different groups: unlike labels of the search, a list can afford to know which.

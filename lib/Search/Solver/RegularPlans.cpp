@@ -14,6 +14,7 @@
 #include "Candidate.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -37,6 +38,12 @@ public:
       ++first;
     while (last - 1 > first && role(last - 1) != LayerRole::Block)
       --last;
+    for (int stage = 0; stage < setting.stages; ++stage) {
+      int most = 0;
+      for (const std::vector<int> &counts : timetable.inFlight(stage))
+        most = std::max(most, *std::max_element(counts.begin(), counts.end()));
+      mostInFlight.push_back(most);
+    }
   }
 
   Found run(bool glance);
@@ -72,6 +79,8 @@ private:
   void measure();
   std::optional<int> change(int stage, const Option &plain, const Option &smaller, Load &load) const;
   bool shrink(int kind, int smaller);
+  void take(int smaller);
+  int leastChanges(int stage, const Option &plain, const Option &smaller, std::int64_t missing) const;
   void consider();
 
   const Candidate &candidate;
@@ -81,6 +90,7 @@ private:
   int first, last;                                  ///< the layers between the ends
   std::vector<std::vector<int>> layersOf, blocksOf; ///< by stage
   std::vector<Load> loads;                          ///< by stage
+  std::vector<std::int64_t> mostInFlight;           ///< by stage: micro-batches that any of its parts keeps at once
   std::vector<int> changes;                         ///< by stage
   Choice choice;
   Found found;
@@ -204,6 +214,14 @@ void RegularPlans::measure() {
   }
 }
 
+/// Fewer do not free `missing` bytes, as long as a layer is left whose scratch is that of `plain`.
+int RegularPlans::leastChanges(int stage, const Option &plain, const Option &smaller, std::int64_t missing) const {
+  std::int64_t freed = std::max<std::int64_t>(0, plain.state - smaller.state);
+  if (plain.saved > smaller.saved)
+    freed += mostInFlight[stage] * (plain.saved - smaller.saved);
+  return freed > 0 ? int(std::min<std::int64_t>(missing / freed, std::numeric_limits<int>::max())) : 1;
+}
+
 /// How many of a stage's layers have to be `smaller` instead of `plain` for it to
 /// fit, with the stage's load then; nothing when all are not enough.
 std::optional<int> RegularPlans::change(int stage, const Option &plain, const Option &smaller, Load &load) const {
@@ -213,6 +231,7 @@ std::optional<int> RegularPlans::change(int stage, const Option &plain, const Op
     return 0;
   bool split = splitsBackward(candidate.shape().schedule);
   int count = int(layers.size());
+  int least = leastChanges(stage, plain, smaller, bytes(load, stage) - budget);
   for (int changed = 1; changed <= count; ++changed) {
     int chunk = candidate.shape().chunkOf(choice.partOf[layers[changed - 1]]);
     load.layerScratch = std::max(changed < count ? plain.scratch : 0, smaller.scratch);
@@ -222,7 +241,7 @@ std::optional<int> RegularPlans::change(int stage, const Option &plain, const Op
     load.tail += smaller.tail - plain.tail;
     if (chunk == 0)
       load.passing += split ? smaller.forward - plain.forward : smaller.time() - plain.time();
-    if (bytes(load, stage) <= budget)
+    if ((changed >= least || changed == count) && bytes(load, stage) <= budget)
       return changed;
   }
   return std::nullopt;
@@ -234,8 +253,8 @@ bool RegularPlans::mayBeBetter(const Load &load, double onTheWay, double tail) c
   return onTheWay + setting.microBatches * load.seconds + tail < found.seconds;
 }
 
-/// Moves layers to the kind `smaller` until every stage fits. False: it does not,
-/// or is too slow then.
+/// How many layers of each stage have to be of the kind `smaller` for it to fit. False: all are not enough, or it is
+/// too slow then.
 bool RegularPlans::shrink(int kind, int smaller) {
   int type = layerType();
   double onTheWay = 0, tail = 0;
@@ -251,10 +270,14 @@ bool RegularPlans::shrink(int kind, int smaller) {
     changes[stage] = *changed;
     onTheWay += load.passing;
   }
+  return true;
+}
+
+/// Gives every stage as many layers of the kind `smaller` as `shrink` found.
+void RegularPlans::take(int smaller) {
   for (int stage = 0; stage < setting.stages; ++stage)
     for (int i = 0; i < changes[stage]; ++i)
-      choice.options[blocksOf[stage][i]] = &candidate.options()[setting.classOf[stage]][type][smaller];
-  return true;
+      choice.options[blocksOf[stage][i]] = &candidate.options()[setting.classOf[stage]][layerType()][smaller];
 }
 
 void RegularPlans::consider() {
@@ -330,10 +353,12 @@ const std::vector<int> &RegularPlans::smallerKinds(int kind) {
 
 /// With all layers of `kind`, as many as must take `other`.
 void RegularPlans::tryPair(int kind, int other) {
-  std::vector<const Option *> plain = choice.options;
   here.other = other;
-  if (shrink(kind, other))
-    consider();
+  if (!shrink(kind, other))
+    return;
+  std::vector<const Option *> plain = choice.options;
+  take(other);
+  consider();
   choice.options = std::move(plain);
 }
 

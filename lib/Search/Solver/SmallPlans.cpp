@@ -52,7 +52,7 @@ private:
   void makeRest() {
     rest.assign(setting.layers() + 1, {});
     for (int layer = setting.layers() - 1; layer >= 0; --layer)
-      rest[layer] = KnapsackBound::add(rest[layer + 1], candidate.pointsOf(setting.typeOf[layer]));
+      rest[layer] = KnapsackBound::add(rest[layer + 1], candidate.hullOf(setting.typeOf[layer]));
   }
 
   /// Of what is placed on a stage, but for what is kept where the model's ends share parameters.

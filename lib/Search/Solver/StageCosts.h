@@ -10,6 +10,8 @@
 #ifndef GALVATRON_SEARCH_SOLVER_STAGECOSTS_H
 #define GALVATRON_SEARCH_SOLVER_STAGECOSTS_H
 
+#include "OptionHulls.h"
+
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/Problem.h"
 
@@ -114,6 +116,10 @@ public:
   /// By class of stage (stages whose links are alike), then type. An index means
   /// the same strategy in every class. Copies of a setting share it.
   std::shared_ptr<std::vector<OptionLists>> options;
+  /// Of `options`, and shared as they are: by layer type, micro-batches kept, whether layers may reunite, and what tied
+  /// layers share.
+  using HullKey = std::tuple<int, int, bool, std::optional<TiedStrategy>>;
+  std::shared_ptr<OptionHulls<HullKey>> hulls = std::make_shared<OptionHulls<HullKey>>();
   std::vector<int> classOf; ///< by stage
   std::vector<Layout> layouts;
   std::string refusal; ///< last reason why a strategy was refused

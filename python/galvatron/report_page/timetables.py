@@ -13,6 +13,10 @@ BUFFER_KINDS = (
 )  # fmt: skip
 
 
+WITH_ROWS = 2  # the version whose buffers and entries are rows
+TEXTS = ("kind", "name", "unit", "stream", "category", "body")  # keys of these whose values are text
+
+
 def refuse_constant(word: str):
     raise ValueError(f"{word} is no number of JSON")
 
@@ -136,15 +140,54 @@ def check_span(stage: dict, key: str, where: str) -> None:
         raise ValueError(f"{where} key {key!r} expects start and seconds; lower the plan again")
 
 
+def unpack_row(row, where: str, shapes: list, words: list[str]) -> dict:
+    """What a row stands for: the keys of its shape with its values; text is the number of a word, or that and a number."""
+
+    def is_number_of(value, table: list) -> bool:
+        return is_whole(value, 0) and value < len(table)
+
+    def text_of(key: str, value) -> str:
+        if is_number_of(value, words):
+            return words[value]
+        if isinstance(value, list) and len(value) == 2 and is_number_of(value[0], words) and is_whole(value[1], 0):
+            return f"{words[value[0]]} {value[1]}"
+        raise ValueError(
+            f"{where} key {key!r} expects the number of one of {len(words)} words, but got {json.dumps(value)[:40]}"
+        )
+
+    if not isinstance(row, list) or not row or not is_number_of(row[0], shapes) or len(row) != 1 + len(shapes[row[0]]):
+        raise ValueError(f"{where} expects a row, the number of one of {len(shapes)} shapes and its values")
+    return {key: text_of(key, value) if key in TEXTS else value for key, value in zip(shapes[row[0]], row[1:])}
+
+
+def unpack_rows(table: dict, path: str) -> None:
+    """Puts objects in the place of the rows of a large program's buffers and entries, as version 1 has them."""
+
+    def are_texts(value) -> bool:
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+    words, shapes = table.pop("words", None), table.pop("shapes", None)
+    if not are_texts(words) or not isinstance(shapes, list) or not all(are_texts(shape) for shape in shapes):
+        raise ValueError(f"{path}: keys 'words' and 'shapes' expect texts and lists of keys; lower the plan again")
+    for number, stage in enumerate(table["stages"] if isinstance(table.get("stages"), list) else []):
+        for key, element in (("buffers", "buffer"), ("entries", "entry")):
+            if isinstance(stage, dict) and isinstance(stage.get(key), list):
+                where = f"{path}: stage {number} {element}"
+                stage[key] = [unpack_row(row, f"{where} {at}", shapes, words) for at, row in enumerate(stage[key])]
+    table["version"] = 1
+
+
 def read_timetable(path: str) -> dict:
     expected = "expects the timetable.json of an output folder"
     table = read_json(path, expected)
     if not isinstance(table, dict) or table.get("format") != "galvatron-timetable":
         raise ValueError(f"{path}: {expected}, but its key 'format' is not galvatron-timetable")
-    if table.get("version") != 1:
+    if table.get("version") not in (1, WITH_ROWS):
         raise ValueError(
-            f"{path}: key 'version' expects 1, but got {json.dumps(table.get('version'))[:40]}; lower the plan again"
+            f"{path}: key 'version' expects 1 or 2, but got {json.dumps(table.get('version'))[:40]}; lower the plan again"
         )
+    if table["version"] == WITH_ROWS:
+        unpack_rows(table, path)
     for key in ("devices_per_stage", "micro_batches", "global_batch"):
         if not is_whole(table.get(key), 1):
             raise ValueError(f"{path}: key {key!r} expects a whole number of at least 1; lower the plan again")

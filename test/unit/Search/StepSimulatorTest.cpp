@@ -223,6 +223,45 @@ TEST(TimetableFile, is_read_as_it_was_written) {
   EXPECT_EQ(simulateStep(*read, RoundPrices(true))->stepSeconds, step.predictedStepSeconds);
 }
 
+TEST(TimetableFile, has_rows_where_there_is_much) {
+  StepTimetable step = twoStages();
+  step.stages[0].entries[0].name = "forward a 07";
+  step.stages[0].entries[1].name = "forward a 12345678901";
+  noteSimulation(step, *simulateStep(step, RoundPrices(true)));
+  std::string text = writeTimetable(step, /*mostObjects=*/0);
+  Result<StepTimetable> read = parseTimetable(text);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(writeTimetable(*read), writeTimetable(step));
+  EXPECT_EQ(writeTimetable(*read, 0), text);
+}
+
+TEST(TimetableFile, names_what_is_no_row) {
+  std::string good = writeTimetable(twoStages(), /*mostObjects=*/0);
+  auto errorWith = [&](const std::string &from, const std::string &to) {
+    std::string text = good;
+    auto at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from << " in " << good;
+    Result<StepTimetable> read = parseTimetable(text.replace(at, from.size(), to));
+    return read ? "" : read.error().message;
+  };
+  for (
+      auto [from, to, message] : std::initializer_list<std::array<const char *, 3>>{
+          {"\"words\": [", "\"words\": [1,", "timetable key 'words' expects a list of texts, but got a list of 17"},
+          {"\"shapes\": [", "\"shapes\": [1,", "timetable key 'shapes' expects lists of keys, but got a list of 4"},
+          {"\"version\": 2", "\"version\": 1", "timetable stage 0 entry 0 expects an object, but got a list of 5"},
+          {"[0,0,", "[0,99,", "timetable stage 0 entry 0 key 'kind' expects the number of one of 16 words, but got 99"},
+          {"[0,0,", "[0,[0,-1],",
+           "timetable stage 0 entry 0 key 'kind' expects the number of one of 16 words, but got a list of 2"},
+          {"\"kind\",\"name\"", "\"name\",\"name\"", "timetable stage 0 entry 0 has a shape with the key 'name' twice"},
+          {"[0,0,", "[99,0,",
+           "timetable stage 0 entry 0 expects a row: the number of one of 3 shapes, then its values, but got a list of "
+           "5"},
+          {"[0,0,", "[0,0,0,",
+           "timetable stage 0 entry 0 expects a row: the number of one of 3 shapes, then its values, but got a list of "
+           "6"}})
+    EXPECT_EQ(errorWith(from, to), message);
+}
+
 TEST(TimetableFile, names_what_is_wrong) {
   std::string good = writeTimetable(twoStages());
   auto errorWith = [&](std::string from, std::string to) {
@@ -235,7 +274,8 @@ TEST(TimetableFile, names_what_is_wrong) {
   for (auto [from, to, message] : std::initializer_list<std::array<const char *, 3>>{
            {"galvatron-timetable", "galvatron-plan",
             "timetable key 'format' expects 'galvatron-timetable', but got 'galvatron-plan'"},
-           {"\"version\": 1", "\"version\": 2", "timetable key 'version' expects 1, but got 2; lower the plan again"},
+           {"\"version\": 1", "\"version\": 3",
+            "timetable key 'version' expects 1 or 2, but got 3; lower the plan again"},
            {"\"nodes\":1", "\"nodes\":0",
             "timetable key 'cluster': cluster key 'nodes' expects an integer of at least 1, but got 0"},
            {"\"kind\":\"forward\"", "\"kind\":\"sideways\"",

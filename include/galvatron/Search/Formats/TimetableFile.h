@@ -10,12 +10,15 @@
 
 #include "galvatron/Search/Model/StepTimetable.h"
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace galvatron::search {
 
-std::string writeTimetable(const StepTimetable &timetable);
+/// Buffers and entries are objects, which people can read and search, up to `mostObjects`; where there are more they
+/// are rows of a few numbers each.
+std::string writeTimetable(const StepTimetable &timetable, std::size_t mostObjects = 8192);
 
 /// Strict: an unknown key, a wrong type, an index of nothing, a wait for what was not started is an error that names
 /// stage, entry and key.
