@@ -39,6 +39,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 JobRequeue=1
+FirstJobId={first}
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
@@ -70,7 +71,8 @@ class SlurmTest(ProgramFixture):
         os.chmod(cls.path("munge/key"), 0o400)
         with open(cls.path("slurm.conf"), "w") as file:
             host = socket.gethostname().split(".")[0]
-            file.write(CONFIG.format(host=host, folder=cls.folder, port=free_port(), node_port=free_port()))
+            first = 1000 + time.time_ns() // 10**6 % 10**9 // 1000 * 100  # PMIx' folders have names of jobs
+            file.write(CONFIG.format(host=host, folder=cls.folder, port=free_port(), node_port=free_port(), first=first))
         cls.environment = {n: v for n, v in ENVIRONMENT.items() if not n.startswith("SLURM_")}
         cls.environment["SLURM_CONF"] = cls.path("slurm.conf")
         cls.daemons = []
@@ -90,6 +92,8 @@ class SlurmTest(ProgramFixture):
 
     @classmethod
     def stop(cls):
+        cls.run_tool("scancel", "--user=root")
+        time.sleep(2)
         for daemon in reversed(cls.daemons):
             daemon.terminate()
             try:
@@ -129,6 +133,19 @@ class SlurmTest(ProgramFixture):
         result = self.run_tool("sbatch", "-n4", "--requeue", "--open-mode=append", "-o", out, self.path(name + ".sh"))
         return re.search(r"Submitted batch job (\d+)", result.stdout).group(1)
 
+    def job(self, job):
+        return self.run_tool("scontrol", "show", "job", job).stdout
+
+    def is_in_state(self, job, state):
+        return f"JobState={state}" in self.job(job)
+
+    def wait_for_job(self, job, name, done, what, seconds=40):
+        """Likewise, and what the job said where it does not come."""
+        try:
+            self.wait_for(done, what, seconds)
+        except AssertionError as error:
+            self.fail(f"{error}\n{self.text(name + '.out')[-3000:]}{self.text(name + '.codes')}{self.job(job)}")
+
     def steps(self, name):
         path = self.path(name)
         return len(self.log(path)) if os.path.exists(path) else 0
@@ -148,9 +165,9 @@ class SlurmTest(ProgramFixture):
     def test_signals(self):
         save = self.path("signals")
         job = self.submit("signals", "--steps", 10**9, "--log", self.path("signals.csv"), "--save", save)
-        self.wait_for(lambda: self.steps("signals.csv") > 3, "a step")
+        self.wait_for_job(job, "signals", lambda: self.steps("signals.csv") > 3, "a step")
         self.run_tool("scancel", "--batch", "--signal=USR1", job)
-        self.wait_for(lambda: self.text("signals.codes"), "the end: " + self.text("signals.out"))
+        self.wait_for_job(job, "signals", lambda: self.text("signals.codes"), "the end")
         self.assertEqual(self.text("signals.codes"), "75\n", self.text("signals.out"))
         self.assertRegex(self.text("signals.out"), r"ended +by SIGUSR1 after step \d+")
         self.assertTrue(os.path.exists(save + "/training.json"))
@@ -160,18 +177,15 @@ class SlurmTest(ProgramFixture):
         job = self.submit(
             "requeues", "--steps", 10**9, "--log", self.path(log), "--save", save, "--save-every", 100, "--load", save
         )
-        self.wait_for(lambda: os.path.exists(save + "/latest"), "a checkpoint: " + self.text("requeues.out"))
+        self.wait_for_job(job, "requeues", lambda: os.path.exists(save + "/latest"), "a checkpoint")
         self.run_tool("scontrol", "requeue", job)
-        self.wait_for(lambda: "PENDING" in self.run_tool("scontrol", "show", "job", job).stdout, "the queue")
+        self.wait_for_job(job, "requeues", lambda: self.is_in_state(job, "PENDING"), "the queue")
         self.run_tool("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm would wait two minutes
         goes_on = lambda: re.search(r"start +.*requeues.*step \d+", self.text("requeues.out"))
-        try:
-            self.wait_for(goes_on, "going on", 40)
-        except AssertionError:
-            self.fail(self.text("requeues.out")[-3000:] + self.run_tool("scontrol", "show", "job", job).stdout)
+        self.wait_for_job(job, "requeues", goes_on, "going on")
         self.run_tool("scancel", job)
-        self.wait_for(lambda: "RUNNING" not in self.run_tool("squeue", "-j", job, "-o", "%T").stdout, "the end")
-        self.wait_for(lambda: "COMPLETING" not in self.run_tool("squeue", "-j", job, "-o", "%T").stdout, "the end")
+        ended = lambda: self.is_in_state(job, "CANCELLED") and "COMPLETING" not in self.job(job)
+        self.wait_for_job(job, "requeues", ended, "the end")
         steps = [int(row[0]) for row in self.log(self.path(log))]
         self.assertEqual(steps, list(range(1, len(steps) + 1)))
 
