@@ -576,10 +576,10 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
   // Whole numbers, which a double holds nearly.
   if (plan.modelFlopsPerStep > 0)
     head["model_flops_per_step"] = std::uint64_t(plan.modelFlopsPerStep);
-  if (plan.devicesPerNode > 0)
-    head["devices_per_node"] = plan.devicesPerNode;
   if (plan.peakFlopsPerSecond > 0)
     head["peak_flops_per_second"] = std::uint64_t(plan.peakFlopsPerSecond);
+  if (plan.devicesPerNode > 0)
+    head["devices_per_node"] = plan.devicesPerNode;
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
   if (!plan.mesh.empty())
