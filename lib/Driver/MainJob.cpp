@@ -108,11 +108,12 @@ static FailureOr<std::optional<StepPrediction>> predict(ModuleOp module, ArrayRe
   return std::optional(std::move(*prediction));
 }
 
-/// Notes in its plans what a step computes and what a device could.
+/// Notes in its plans what a step computes, what a device could, and how many devices a host has.
 static void noteFlops(JobPlan &job, const ModelFlops &flops) {
   const search::DeviceKind &device = job.cluster.device;
   auto note = [&](search::Plan &plan) {
     plan.modelFlopsPerStep = flops.perStep;
+    plan.devicesPerNode = job.cluster.devicesPerNode;
     plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;
   };
   note(job.plan);

@@ -35,7 +35,8 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 std::string describeErrno() { return std::strerror(errno); }
 
 std::shared_ptr<int> openFile(const std::string &path, int flags) {
-  int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  // Without O_NONBLOCK a FIFO would wait for who opens its other end.
+  int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
   if (fd < 0)
     return nullptr;
   return std::shared_ptr<int>(new int(fd), [](int *p) {
@@ -198,6 +199,10 @@ std::optional<Reader> Reader::open(const std::string &path, std::string &error) 
   struct stat status;
   if (!reader.file || fstat(*reader.file, &status) != 0) {
     error = "cannot open " + path + ": " + describeErrno();
+    return std::nullopt;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    error = path + " is not a regular file, so it holds no tensors";
     return std::nullopt;
   }
   uint64_t length = 0;

@@ -427,7 +427,15 @@ std::string Options::helpText(const std::string &program) {
     left.resize(std::max<size_t>(left.size() + 1, 27), ' ');
     text << left << option.help << "\n";
   }
+  text << "\nOf `launch` alone (docs/many-hosts.md)\n"
+       << "  --hostfile FILE          hosts, a line each: HOST, HOST:N or HOST slots=N (PBS' or Slurm's job, else all "
+          "here)\n"
+       << "  --launcher NAME          mpirun or srun (mpirun)\n"
+       << "  --env NAME[=VALUE],...   variables that ranks on other hosts get too, beside LD_LIBRARY_PATH, LD_PRELOAD, "
+          "GALVATRON_*, NCCL_*, OMP_* and CUDA_*\n"
+       << "  --print                  print the command and the files it would read, and start nothing\n";
   return text.str();
 }
 
 } // namespace galvatron
+

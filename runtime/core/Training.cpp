@@ -2,6 +2,7 @@
 #include "runtime/core/Training.h"
 #include "runtime/core/Events.h"
 #include "runtime/core/Files.h"
+#include "runtime/core/Hosts.h"
 #include "runtime/core/NotFinite.h"
 #include "runtime/core/Pass.h"
 #include "runtime/core/Version.h"
@@ -40,9 +41,10 @@ Status Training::prepare() {
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
-  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
-                    &Training::prepareParameters, &Training::prepareData, &Training::prepareEvaluation,
-                    &Training::prepareTrace, &Training::prepareFiles, &Training::prepareEvents})
+  for (Part part :
+       {&Training::prepareHosts, &Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
+        &Training::prepareParameters, &Training::prepareData, &Training::prepareEvaluation, &Training::prepareTrace,
+        &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
   if (status.ok())
@@ -57,9 +59,7 @@ Status Training::prepare() {
   return status;
 }
 
-Status Training::prepareTrace() {
-  return isComplete ? Status::success() : trace.open(firstStep, lastStep);
-}
+Status Training::prepareTrace() { return isComplete ? Status::success() : trace.open(firstStep, lastStep); }
 
 void Training::finishTrace() {
   Status status = trace.finish();
@@ -118,6 +118,8 @@ void Training::openSaver() {
   if (!warning.empty())
     warnings.push_back(warning);
 }
+
+Status Training::prepareHosts() { return checkHosts(world, manifest, options); }
 
 Status Training::prepareDevice() {
   context.program = &program;

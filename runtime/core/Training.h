@@ -42,6 +42,7 @@ public:
 private:
   using Clock = std::chrono::steady_clock;
 
+  Status prepareHosts();
   Status prepareDevice();
   Status prepareArena();
   Status prepareGroups();

@@ -1,7 +1,8 @@
 //===- CudaDevice.cpp - one NVIDIA GPU per rank as a device ------------------------------------------===//
 //
-// The rank with index i on its machine takes the i-th GPU that CUDA shows; with --share-gpus they start again at the
-// first. What can be wrong with a machine is found in `prepare`, before memory is taken.
+// The rank with index i on its machine takes the i-th GPU that CUDA shows, or the one that a scheduler shows to it
+// alone; with --share-gpus they start again at the first. What can be wrong with a machine is found in `prepare`,
+// before memory is taken.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/core/Device.h"
@@ -20,6 +21,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
+#include <sstream>
 #include <unistd.h>
 
 namespace galvatron::cuda {
@@ -31,24 +34,69 @@ std::string place(const gvrt_context *context) {
   return "rank " + std::to_string(context->rank) + " (stage " + std::to_string(context->stage) + ", " + host + ")";
 }
 
-/// Index of this rank among those of its machine, and how many these are. Collective.
-void localPlace(gvrt_context *context, int &index, int &count) {
+/// The ranks of this machine: the index of this one among them, and the GPUs that CUDA shows to each, by UUID.
+struct LocalRanks {
+  int index = 0;
+  std::vector<std::vector<std::string>> shown;
+};
+
+std::string uuidOf(int gpu) {
+  cudaDeviceProp properties;
+  if (cudaGetDeviceProperties(&properties, gpu) != cudaSuccess)
+    return "GPU " + std::to_string(gpu);
+  std::string text = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    char digits[3];
+    std::snprintf(digits, sizeof digits, "%02x", (unsigned char)properties.uuid.bytes[i]);
+    text += (i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "") + std::string(digits);
+  }
+  return text;
+}
+
+/// Collective. `gpus`: how many CUDA shows to this rank.
+LocalRanks localRanks(gvrt_context *context, int gpus) {
   MPI_Comm machine;
   Waiting waiting(context->progress, "a collective of all ranks");
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
-  MPI_Comm_rank(machine, &index);
+  LocalRanks ranks;
+  int count = 0;
+  MPI_Comm_rank(machine, &ranks.index);
   MPI_Comm_size(machine, &count);
+  std::string mine;
+  for (int gpu = 0; gpu < gpus; ++gpu)
+    mine += uuidOf(gpu) + "\n";
+  int size = (int)mine.size();
+  std::vector<int> sizes(count), starts(count, 0);
+  MPI_Allgather(&size, 1, MPI_INT, sizes.data(), 1, MPI_INT, machine);
+  for (int r = 1; r < count; ++r)
+    starts[r] = starts[r - 1] + sizes[r - 1];
+  std::string all(starts.back() + sizes.back(), '\0');
+  MPI_Allgatherv(mine.data(), size, MPI_CHAR, all.data(), sizes.data(), starts.data(), MPI_CHAR, machine);
   MPI_Comm_free(&machine);
+  for (int r = 0; r < count; ++r) {
+    std::istringstream lines(all.substr(starts[r], sizes[r]));
+    std::vector<std::string> &shown = ranks.shown.emplace_back();
+    for (std::string line; std::getline(lines, line);)
+      shown.push_back(line);
+  }
+  return ranks;
 }
 
 /// The first calls of CUDA. Fills `machine`.
-Status checkMachine(gvrt_context *context, int localRanks, Machine &machine) {
+Status checkMachine(gvrt_context *context, LocalRanks &ranks, Machine &machine) {
   cudaDriverGetVersion(&machine.driver);
   cudaRuntimeGetVersion(&machine.runtime);
   // An error here is told by a count of 0 or by the driver's version.
   if (cudaGetDeviceCount(&machine.gpus) != cudaSuccess)
     machine.gpus = 0;
-  machine.ranks = localRanks;
+  ranks = localRanks(context, machine.gpus);
+  machine.ranks = (int)ranks.shown.size();
+  std::set<std::string> all;
+  for (const std::vector<std::string> &shown : ranks.shown)
+    all.insert(shown.begin(), shown.end());
+  // A rank that is shown none has none, whatever others have.
+  if (machine.gpus > 0)
+    machine.gpus = (int)all.size();
   return checkMachine(place(context), machine);
 }
 
@@ -124,19 +172,21 @@ void openLibraries(gvrt_context *context) {
 Status prepare(gvrt_context *context, const Manifest &manifest, const Options &options) {
   // Streams that share a hardware queue wait for one another, which two communicators must not.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*replace=*/0);
-  int localIndex, localRanks;
-  localPlace(context, localIndex, localRanks);
   NcclSettings nccl = readNcclSettings(planFile());
   if (Status status = settleNccl(place(context), nccl); !status.ok())
     return status;
   Machine machine{.sharesGpus = options.shareGpus};
-  if (Status status = checkMachine(context, localRanks, machine); !status.ok())
+  LocalRanks ranks;
+  if (Status status = checkMachine(context, ranks, machine); !status.ok())
     return status;
-  if (localRanks > machine.gpus)
-    nameHost(localIndex / machine.gpus);
+  if (Status status = checkShared(place(context), ranks.shown, ranks.index, options.shareGpus); !status.ok())
+    return status;
+  GpuChoice choice = chooseGpu(ranks.shown, ranks.index);
+  if (machine.ranks > machine.gpus || choice.sharing > 0)
+    nameHost(choice.sharing);
   auto *state = new State;
   context->deviceState = state;
-  state->gpu = localIndex % machine.gpus;
+  state->gpu = choice.gpu;
   state->maxBlocks = (int)nccl.maxBlocks;
   if (Status status = checkGpu(context, manifest); !status.ok())
     return status;

@@ -35,6 +35,27 @@ Status checkMachine(const std::string &place, const Machine &machine) {
   return Status::success();
 }
 
+GpuChoice chooseGpu(const std::vector<std::vector<std::string>> &shown, int index) {
+  auto turn = [&](int rank) {
+    return std::count(shown.begin(), shown.begin() + rank, shown[rank]) % (int64_t)shown[rank].size();
+  };
+  GpuChoice choice{(int)turn(index), 0};
+  const std::string &mine = shown[index][choice.gpu];
+  for (int rank = 0; rank < index; ++rank)
+    choice.sharing += shown[rank][turn(rank)] == mine;
+  return choice;
+}
+
+Status checkShared(const std::string &place, const std::vector<std::vector<std::string>> &shown, int index,
+                   bool sharesGpus) {
+  GpuChoice choice = chooseGpu(shown, index);
+  if (choice.sharing == 0 || sharesGpus)
+    return Status::success();
+  return Status::error(place, " has the same GPU as another rank of its machine, ", shown[index][choice.gpu],
+                       "; show each its own (--gpus-per-task=1, CUDA_VISIBLE_DEVICES), or all the same ones, or try it "
+                       "out with --share-gpus");
+}
+
 int64_t overheadBytes(const std::string &planFile, int rank) {
   std::ifstream file(planFile);
   auto plan = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);

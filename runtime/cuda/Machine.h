@@ -5,10 +5,13 @@
 #include "runtime/core/Status.h"
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace galvatron::cuda {
 
-/// Versions as CUDA codes them (13000: 13.0; driver 0: there is none), GPUs that CUDA shows, ranks on the machine.
+/// Versions as CUDA codes them (13000: 13.0; driver 0: there is none), GPUs that CUDA shows to any rank of the machine,
+/// ranks on it.
 struct Machine {
   int driver = 0, runtime = 0, gpus = 0, ranks = 0;
   bool sharesGpus = false; // --share-gpus
@@ -17,8 +20,24 @@ struct Machine {
 /// 13000 -> "13.0"
 std::string cudaVersion(int version);
 
-/// A driver, new enough, and a GPU for every rank (one at all where they are shared); else a sentence about `place`, e.g. "rank 3 (stage 1, host)".
+/// A driver, new enough, and a GPU for every rank (one at all where they are shared); else a sentence about `place`,
+/// e.g. "rank 3 (stage 1, host)".
 Status checkMachine(const std::string &place, const Machine &machine);
+
+/// Which GPU a rank has: its index among those that CUDA shows to it, and how many ranks of the machine before it have
+/// the same.
+struct GpuChoice {
+  int gpu = 0, sharing = 0;
+};
+
+/// For the rank at `index` among those of its machine. `shown`: the GPUs that CUDA shows to each of them, by names that
+/// are the same for all, such as UUIDs. Ranks that are shown the same take them in turn; where a scheduler shows each
+/// its own (--gpus-per-task=1) each takes that. Every rank is shown one at least.
+GpuChoice chooseGpu(const std::vector<std::vector<std::string>> &shown, int index);
+
+/// An error where two ranks have one GPU and that was not asked for.
+Status checkShared(const std::string &place, const std::vector<std::vector<std::string>> &shown, int index,
+                   bool sharesGpus);
 
 /// What the plan says that rank `rank` takes beside its arena (context, libraries, NCCL), in bytes: the file plan.json
 /// that the compiler wrote beside the program. 0 where it does not say.

@@ -13,7 +13,7 @@ namespace galvatron {
 constexpr int64_t kPieces = 64, kPieceBytes = 64 << 10, kAlignment = 64;
 
 Status openFile(const std::string &path, OpenFile &file) {
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO would wait for who writes it
   if (descriptor >= 0)
     file.descriptor = std::shared_ptr<int>(new int(descriptor), [](int *p) {
       ::close(*p);

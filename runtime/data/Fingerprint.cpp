@@ -13,9 +13,9 @@ namespace galvatron {
 /// Appends size and pieces.
 static bool addPieces(const std::string &path, std::string &text) {
   constexpr int64_t kPieces = 32, kPieceBytes = 4096;
-  int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO would wait for who writes it
   struct stat info;
-  bool good = file >= 0 && fstat(file, &info) == 0;
+  bool good = file >= 0 && fstat(file, &info) == 0 && S_ISREG(info.st_mode);
   if (good)
     text += std::to_string(info.st_size) + ":";
   int64_t last = good ? std::max<int64_t>(0, info.st_size - kPieceBytes) : 0; // where the last piece begins

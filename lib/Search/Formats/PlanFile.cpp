@@ -197,6 +197,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   reader.member("memory_per_stage");                                 // written for people, derived
   reader.member("model_flops_per_step");                             // written for the runtime, the model's
   reader.member("peak_flops_per_second");                            // likewise, the cluster's
+  reader.member("devices_per_node");                                 // likewise, for launch
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
@@ -577,6 +578,8 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
     head["model_flops_per_step"] = std::uint64_t(plan.modelFlopsPerStep);
   if (plan.peakFlopsPerSecond > 0)
     head["peak_flops_per_second"] = std::uint64_t(plan.peakFlopsPerSecond);
+  if (plan.devicesPerNode > 0)
+    head["devices_per_node"] = plan.devicesPerNode;
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
   if (!plan.mesh.empty())

@@ -15,6 +15,26 @@ namespace {
 
 std::string problem(Machine machine) { return checkMachine("rank 3 (stage 1, host)", machine).message; }
 
+TEST(CudaMachine, RanksTakeWhatTheyAreShown) {
+  auto choices = [](const std::vector<std::vector<std::string>> &shown) {
+    std::string text;
+    for (size_t i = 0; i < shown.size(); ++i) {
+      GpuChoice choice = chooseGpu(shown, (int)i);
+      text += std::to_string(choice.gpu) + "/" + std::to_string(choice.sharing) + " ";
+    }
+    return text;
+  };
+  EXPECT_EQ(choices({{"a", "b"}, {"a", "b"}}), "0/0 1/0 ");
+  EXPECT_EQ(choices({{"a"}, {"b"}}), "0/0 0/0 "); // --gpus-per-task=1
+  EXPECT_EQ(choices({{"a", "b"}, {"a", "b"}, {"c"}}), "0/0 1/0 0/0 ");
+  EXPECT_EQ(choices({{"a"}, {"a"}}), "0/0 0/1 ");
+  EXPECT_EQ(choices({{"a", "b"}, {"b", "a"}, {"b"}}), "0/0 0/0 0/1 ");
+  EXPECT_EQ(checkShared("rank 1", {{"a"}, {"b"}}, 1, false).message, "");
+  EXPECT_EQ(checkShared("rank 1", {{"a"}, {"a"}}, 1, true).message, "");
+  EXPECT_THAT(checkShared("rank 1", {{"a"}, {"a"}}, 1, false).message,
+              HasSubstr("rank 1 has the same GPU as another rank of its machine, a; show each its own"));
+}
+
 TEST(CudaMachine, DriverAndGpus) {
   EXPECT_THAT(problem({0, 13000, 0, 1}), HasSubstr("rank 3 (stage 1, host) finds no NVIDIA driver"));
   EXPECT_THAT(problem({12080, 13000, 0, 1}), HasSubstr("has a driver for CUDA 12.8, but this program needs one for "

@@ -117,6 +117,8 @@ struct Plan {
   double simulatedStepSeconds = 0;
   /// What the step is about, whatever the plan, and what one device could compute at most; 0: unknown.
   double modelFlopsPerStep = 0, peakFlopsPerSecond = 0;
+  /// Of the cluster that it is priced on: so many ranks in a row share a host. For `launch`; 0: unknown.
+  std::int64_t devicesPerNode = 0;
   std::vector<StageMemory> stageMemory;
   /// By layer type: names that `recompute_values` may have. Of a compiler's plan; written for people.
   std::map<std::string, std::vector<std::string>> recomputableValues = {};
