@@ -22,9 +22,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "python"))
 
 import programs  # noqa: E402
 import running  # noqa: E402
+from galvatron.report_page.timetables import read_timetable  # noqa: E402
 
 STEPS, FIRST, LAST = 16, 6, 10
 # Untraced steps to compare with: the first ones measure things, and of the one after the traced steps the GPU has done some.
@@ -177,7 +179,7 @@ class Checker:
         except RuntimeError as error:
             wrong(str(error))
             return row
-        timetable = json.loads((self.folder / program["folder"] / "timetable.json").read_text())
+        timetable = read_timetable(str(self.folder / program["folder"] / "timetable.json"))
         trace, tokens = Trace(file, timetable), timetable["global_batch"] * timetable["sequence"]
         if [r["loss"] for r in plain] != [r["loss"] for r in traced]:
             wrong("other losses than without --trace")
