@@ -57,7 +57,9 @@ TEST(Plan, says_which_key_is_wrong) {
           {"/format", Json("x"), "key 'format' expects 'galvatron-plan', but got 'x'"},
           {"/version", Json(2), "key 'version' expects 1, but got 2"},
           {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '2f2b'"},
-          {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3; give its units 2 or 4 stages, or take other ranks"},
+          {"/pipeline", Json(3),
+           "plan expects a pipeline degree that divides its 4 ranks, but got 3; give its units 2 or 4 stages, or take "
+           "other ranks"},
           {"/virtual_stages", Json(2),
            "plan key 'virtual_stages' expects 1, the only part of a stage, under schedule 1f1b, but got 2; remove it, "
            "or use schedule interleaved"},
@@ -73,6 +75,9 @@ TEST(Plan, says_which_key_is_wrong) {
           {"/units/1/strategy/split_backward", Json(true),
            "'layers.0' (stage 0) key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward "
            "of their own, but got schedule 1f1b with split_backward true; remove it, or use one of them"},
+          {"/units/1/strategy/split_backward", Json(false), "but got schedule 1f1b with split_backward false; remove"},
+          {"/units/1/strategy/split_backward", Json("no"),
+           "'split_backward' expects true or false, but got the string"},
           {"/units", Json::array(), "key 'units' expects a list of at least one layer"},
           {"/units/1", Json(1), "plan layer 1 expects an object, but got 1"},
           {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
@@ -185,6 +190,34 @@ TEST(Plan, of_zb_v_says_which_part_is_wrong) {
   three["virtual_stages"] = 3;
   EXPECT_NE(complaint(three).find("key 'virtual_stages' expects 2 parts a stage"), std::string::npos);
   EXPECT_NE(complaint(veePlan({0, 1, 0})).find("expects a unit for each of the 4 parts"), std::string::npos);
+}
+
+/// Each chunk of an interleaved plan in turn, and the split that no schedule but zb-... has.
+TEST(Plan, of_interleaved_says_which_chunk_is_wrong) {
+  Json interleaved = plan();
+  interleaved["schedule"] = "interleaved";
+  interleaved["virtual_stages"] = 2;
+  interleaved["micro_batches"] = 4;
+  for (int unit = 0; unit < 4; ++unit)
+    interleaved["units"][unit]["stage"] = unit % 2;
+  ASSERT_TRUE(parsePlan(interleaved.dump(), target())) << parsePlan(interleaved.dump(), target()).error().message;
+  for (int unit = 0; unit < 4; ++unit) {
+    Json wrong = interleaved;
+    wrong["units"][unit]["chunk"] = 1 - unit / 2;
+    Result<Plan> read = parsePlan(wrong.dump(), target());
+    ASSERT_FALSE(read) << unit;
+    EXPECT_NE(read.error().message.find("(stage " + std::to_string(unit % 2) + ") key 'chunk' expects " +
+                                        std::to_string(unit / 2) + ", as many times as schedule interleaved has come"),
+              std::string::npos)
+        << read.error().message;
+  }
+  Json split = interleaved;
+  split["units"][1]["strategy"]["split_backward"] = true;
+  Result<Plan> read = parsePlan(split.dump(), target());
+  ASSERT_FALSE(read);
+  EXPECT_NE(read.error().message.find("but got schedule interleaved with split_backward true; remove it"),
+            std::string::npos)
+      << read.error().message;
 }
 
 /// Of tensor groups alone: what a flag says of one rank, or of Ulysses, is nothing.
