@@ -4,6 +4,7 @@ from NVML what a device says of its memory, clocks and power. Standard library o
 
 from __future__ import annotations
 
+import argparse
 import csv
 import ctypes
 import dataclasses
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # Every process of a run carries this variable, so that what is left of it can be found.
@@ -293,6 +294,19 @@ def in_parallel(tasks: list[Callable[[], None]], threads: int) -> None:
         thread.start()
     for thread in crowd:
         thread.join()
+
+
+def prepare_or_judge(parser: argparse.ArgumentParser, parts: Sequence[str], prepare: Callable, judge: Callable) -> int:
+    """What a script with the actions prepare and run, whose --parts are some of `parts`, does with its arguments; its exit code."""
+    arguments = parser.parse_args()
+    if arguments.action == "prepare":
+        arguments.output = arguments.output.resolve()
+        return prepare(arguments)
+    arguments.parts = arguments.parts.split(",")
+    if unknown := sorted(set(arguments.parts) - set(parts)):
+        parser.error(f"no part {unknown[0]}; there are {', '.join(parts)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return 0 if judge(arguments).all() else 1
 
 
 def make_executable(folder: Path) -> None:

@@ -218,15 +218,7 @@ def main() -> int:
     add("--stall-steps", type=int, default=160, help="of stall with one micro-batch; a quarter with 8 (default: 160)")
     add("--timeout", type=float, default=240, help="seconds of one program (default: 240)")
     add("--deadline", type=float, default=560, help="seconds after which nothing runs any more (default: 560)")
-    arguments = parser.parse_args()
-    if arguments.action == "prepare":
-        arguments.output = arguments.output.resolve()
-        return prepare(arguments)
-    arguments.parts = arguments.parts.split(",")
-    if unknown := sorted(set(arguments.parts) - set(PARTS)):
-        parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    return 0 if Training(arguments).all() else 1
+    return running.prepare_or_judge(parser, PARTS, prepare, Training)
 
 
 if __name__ == "__main__":

@@ -284,15 +284,7 @@ def main() -> int:
     add("--steps", type=int, default=12, help="steps counted, fewer where they are long (default: 12)")
     add("--timeout", type=float, default=200, help="seconds of one program (default: 200)")
     add("--deadline", type=float, default=560, help="seconds after which nothing is started (default: 560)")
-    arguments = parser.parse_args()
-    if arguments.action == "prepare":
-        arguments.output = arguments.output.resolve()
-        return prepare(arguments)
-    arguments.parts = arguments.parts.split(",")
-    if unknown := sorted(set(arguments.parts) - set(PARTS)):
-        parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    return 0 if Truth(arguments).all() else 1
+    return running.prepare_or_judge(parser, PARTS, prepare, Truth)
 
 
 if __name__ == "__main__":
