@@ -87,13 +87,17 @@ class Builder:
         options = subprocess.run(["galvatron-opt", "--help"], capture_output=True, text=True).stdout
         self.has_precision = "--precision=" in options
         self.failures: list[str] = []
+        self.archives: dict[str, Path] = {}  # exported models, by their config
 
     def imported(self, name: str, config: dict, batch: int, seq: int, *options: str) -> Path:
         """The program in MLIR, without weights."""
-        file, archive, program = (self.work / f"{name}.{suffix}" for suffix in ("json", "pt", "mlir"))
-        file.write_text(json.dumps(config))
-        succeed(sys.executable, "-m", "galvatron.export", "--config", file, "--weightless", "-o", archive)
-        succeed("galvatron-import", archive, "--batch", batch, "--seq", seq, *options, "-o", program)
+        program, text = self.work / f"{name}.mlir", json.dumps(config)
+        if text not in self.archives:  # of all its batches and lengths
+            file, archive = (self.work / f"{name}.{suffix}" for suffix in ("json", "pt"))
+            file.write_text(text)
+            succeed(sys.executable, "-m", "galvatron.export", "--config", file, "--weightless", "-o", archive)
+            self.archives[text] = archive
+        succeed("galvatron-import", self.archives[text], "--batch", batch, "--seq", seq, *options, "-o", program)
         return program
 
     def recomputable(self, name: str) -> dict[str, list[str]]:

@@ -2,14 +2,14 @@
 #ifndef GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
 #define GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
 
+#include "runtime/api/InputNames.h"
+
 #include "mlir/IR/BuiltinOps.h"
 
 namespace galvatron::graph {
 
-/// What the arguments of `@step` are, in order. The last two, of packed rows: the place of a token in its document, and
-/// the document in its row, from 0; a program has both or neither.
-inline constexpr llvm::StringLiteral kInputNames[] = {"input_ids", "labels", "positions", "documents"};
-/// On a module whose `@step` has these two.
+using galvatron::kInputNames;
+/// On a module whose `@step` has the last two of them.
 inline constexpr llvm::StringLiteral kPackedAttr = "graph.packed";
 /// On a module whose positions a plan has padded: to how many. `graph.seq` stays what rows of data have.
 inline constexpr llvm::StringLiteral kPaddedSeqAttr = "graph.padded_seq";

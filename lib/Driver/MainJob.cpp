@@ -109,7 +109,7 @@ static FailureOr<std::optional<StepPrediction>> predict(ModuleOp module, ArrayRe
 }
 
 /// Notes in its plans what a step computes, what a device could, and how many devices a host has.
-static void noteFlops(JobPlan &job, const ModelFlops &flops) {
+static void noteForRuntime(JobPlan &job, const ModelFlops &flops) {
   const search::DeviceKind &device = job.cluster.device;
   auto note = [&](search::Plan &plan) {
     plan.modelFlopsPerStep = flops.perStep;
@@ -150,7 +150,7 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
   if (failed(job))
     return failure();
-  noteFlops(*job, flops);
+  noteForRuntime(*job, flops);
   if (failed(noteNccl(*job)))
     return failure();
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);

@@ -30,7 +30,8 @@ FailureOr<double> Trainee::finishStep(const StepResult &result, Optimizer &optim
 
 /// As phase stage names the arguments of `@step`.
 static std::string inputName(unsigned index) {
-  return index < std::size(graph::kInputNames) ? graph::kInputNames[index].str() : "input " + std::to_string(index);
+  return index < std::size(graph::kInputNames) ? std::string(graph::kInputNames[index])
+                                               : "input " + std::to_string(index);
 }
 
 std::map<std::string, Shape> ProgramTrainee::inputShapes() {

@@ -1,7 +1,9 @@
 //===- Manifest.cpp - reads and checks the manifest -------------------------------------------===//
 #include "runtime/core/Manifest.h"
+#include "runtime/api/InputNames.h"
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -186,7 +188,7 @@ Status check(const Manifest &m) {
                          m.workspace.bytes, " bytes at ", m.workspace.offset);
   // Whatever else a program read, it would be given tokens.
   for (const InputInfo &input : m.inputs)
-    if (input.name != "input_ids" && input.name != "labels" && input.name != "positions" && input.name != "documents")
+    if (std::find(std::begin(kInputNames), std::end(kInputNames), input.name) == std::end(kInputNames))
       return Status::error("expects input_ids, labels, positions or documents as an input, but got ", input.name);
   for (const TotalInfo &total : m.totals)
     if (!inArena(total.offset, sizeof(float)))

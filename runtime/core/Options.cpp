@@ -438,4 +438,3 @@ std::string Options::helpText(const std::string &program) {
 }
 
 } // namespace galvatron
-

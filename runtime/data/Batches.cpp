@@ -1,6 +1,7 @@
 //===- Batches.cpp - the inputs of each step ---------------------------------------------------===//
 #include "runtime/data/Batches.h"
 #include "galvatron/Support/Safetensors.h"
+#include "runtime/api/InputNames.h"
 
 #include <cassert>
 #include <cerrno>
@@ -11,8 +12,6 @@
 
 namespace galvatron {
 namespace {
-
-constexpr const char *kInputs[] = {"input_ids", "labels", "positions", "documents"};
 
 /// One row of one input of a micro-batch: which of its columns this rank has, and where.
 struct Part {
@@ -137,8 +136,8 @@ Status Batches::dump(const std::string &folder, const char *prefix, int64_t numb
   std::snprintf(name, sizeof name, "/%s_%06lld.safetensors", prefix, (long long)number);
   std::string path = folder + name, unfinished = path + ".partial", error;
   safetensors::Writer writer;
-  for (const char *input : kInputs)
-    writer.add(input, safetensors::ElementType::I64, {manifest.globalBatch, manifest.sequence});
+  for (std::string_view input : kInputNames)
+    writer.add(std::string(input), safetensors::ElementType::I64, {manifest.globalBatch, manifest.sequence});
   bool good = writer.create(unfinished, error);
   RowRules told = rules;
   told.labelsAreNext = true, told.ignored = kIgnoredLabel;
@@ -149,8 +148,10 @@ Status Batches::dump(const std::string &folder, const char *prefix, int64_t numb
     if (!good)
       break;
     int64_t bytes = manifest.sequence * sizeof(int64_t);
-    for (const char *input : kInputs)
+    for (std::string_view each : kInputNames) {
+      std::string input(each);
       good = good && writer.writeBytes(input, b * bytes, bytes, row->input(input).data(), error);
+    }
   }
   good = good && writer.close(error);
   if (good && std::rename(unfinished.c_str(), path.c_str()) != 0)

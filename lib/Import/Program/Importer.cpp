@@ -53,7 +53,7 @@ Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, bool 
     (*theModule)->setAttr(graph::kPackedAttr, builder.getUnitAttr());
   builder.setInsertionPointToEnd(theModule->getBody());
   mlir::Type ids = emitter.type(ElementType::Int64, {batch, seq});
-  llvm::ArrayRef<StringLiteral> names = llvm::ArrayRef(graph::kInputNames).take_front(isPacked ? 4 : 2);
+  llvm::ArrayRef<std::string_view> names = llvm::ArrayRef(graph::kInputNames).take_front(isPacked ? 4 : 2);
   auto type =
       builder.getFunctionType(SmallVector<mlir::Type>(names.size(), ids), {emitter.type(ElementType::Float32, {})});
   auto function = mlir::func::FuncOp::create(builder, unknown, "step", type);
