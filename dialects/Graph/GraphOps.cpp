@@ -9,6 +9,13 @@
 using namespace mlir;
 using namespace galvatron::graph;
 
+std::string galvatron::graph::getInputName(ModuleOp module, unsigned argument) {
+  if (auto inputs = module->getAttrOfType<ArrayAttr>(kInputsAttr); inputs && argument < inputs.size())
+    if (auto name = cast<DictionaryAttr>(inputs[argument]).getAs<StringAttr>(kInputNameKey))
+      return name.str();
+  return argument < std::size(kInputNames) ? std::string(kInputNames[argument]) : "input " + std::to_string(argument);
+}
+
 SmallVector<int64_t> galvatron::graph::getDataShape(ModuleOp module, ArrayRef<int64_t> shape) {
   SmallVector<int64_t> data(shape);
   auto padded = module->getAttrOfType<IntegerAttr>(kPaddedSeqAttr), own = module->getAttrOfType<IntegerAttr>(kSeqAttr);

@@ -4,6 +4,7 @@
 #include "dialects/Graph/GraphDialect.h"
 #include "dialects/Graph/GraphInputs.h"
 #include "galvatron/Reference/TimetableRun.h"
+#include "galvatron/Support/DataFolder.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
 #include "runtime/api/Documents.h"
@@ -29,6 +30,8 @@ public:
 private:
   LogicalResult loadWeights();
   LogicalResult loadTokens();
+  LogicalResult loadFolder(ArrayAttr described);
+  FailureOr<NamedTensors> readFields(int64_t step);
   /// The tokens of a sample, as the runtime's data loader takes or draws them.
   void readSample(int64_t sample, double *tokens, int64_t count) const;
   RowRules rowRules() const;
@@ -42,6 +45,9 @@ private:
   Optimizer optimizer;
   std::vector<double> tokens;
   int64_t vocabulary = 0;
+  /// Of a program that reads other data.
+  std::vector<data::Field> fields;
+  std::optional<data::Folder> folder;
 };
 
 } // namespace
@@ -67,7 +73,65 @@ LogicalResult Trainer::loadWeights() {
   return trainee.setParameters(std::move(*parameters));
 }
 
+LogicalResult Trainer::loadFolder(ArrayAttr described) {
+  std::map<std::string, Shape> shapes = trainee.inputShapes();
+  for (auto input : described.getAsRange<DictionaryAttr>()) {
+    data::Field &field = fields.emplace_back();
+    field.name = input.getAs<StringAttr>(graph::kInputNameKey).str();
+    auto type = input.getAs<TypeAttr>(graph::kInputTypeKey);
+    if (!type)
+      return module.emitError("expects graph.inputs with the type of ") << field.name << ", as phase import writes it";
+    auto tensor = cast<RankedTensorType>(type.getValue());
+    field.isFloat = !tensor.getElementType().isInteger();
+    field.shape.assign(tensor.getShape().begin() + 1, tensor.getShape().end());
+    if (auto below = input.getAs<IntegerAttr>(graph::kInputBelowKey))
+      field.below = below.getInt();
+    if (auto ignored = input.getAs<IntegerAttr>(graph::kInputIgnoredKey))
+      field.ignored = ignored.getInt();
+  }
+  if (options.eod >= 0)
+    return module.emitError("--eod is for programs that read tokens, but this one reads named inputs");
+  if (options.data.empty())
+    return success();
+  std::string error;
+  folder = data::Folder::open(options.data, fields, error);
+  return folder ? success() : LogicalResult(module.emitError(error));
+}
+
+FailureOr<NamedTensors> Trainer::readFields(int64_t step) {
+  NamedTensors inputs;
+  std::map<std::string, Shape> shapes = trainee.inputShapes();
+  for (auto [number, field] : llvm::enumerate(fields)) {
+    auto shape = shapes.find(field.name);
+    if (shape == shapes.end()) // no stage reads it
+      continue;
+    Tensor &input = inputs.try_emplace(field.name, shape->second).first->second;
+    int64_t batch = shape->second[0], count = field.numElements();
+    std::vector<char> sample(field.numBytes());
+    for (int64_t row = 0; row < batch; ++row) {
+      int64_t place = (step - 1) * batch + row;
+      std::string error;
+      if (!folder)
+        data::drawSample(field, options.seed, place, sample.data());
+      else if (!folder->read(number, place % folder->numSamples(), sample.data(), error))
+        return module.emitError(error);
+      for (int64_t i = 0; i < count; ++i) {
+        int64_t integer;
+        float number;
+        if (field.isFloat)
+          std::memcpy(&number, &sample[i * 4], 4);
+        else
+          std::memcpy(&integer, &sample[i * 8], 8);
+        input.data[row * count + i] = field.isFloat ? double(number) : double(integer);
+      }
+    }
+  }
+  return inputs;
+}
+
 LogicalResult Trainer::loadTokens() {
+  if (auto described = module->getAttrOfType<ArrayAttr>(graph::kInputsAttr))
+    return loadFolder(described);
   if (auto size = module->getAttrOfType<IntegerAttr>(graph::kVocabularyAttr))
     vocabulary = size.getInt();
   if (vocabulary > 0 && options.eod >= vocabulary)
@@ -119,6 +183,8 @@ RowRules Trainer::rowRules() const {
 }
 
 FailureOr<NamedTensors> Trainer::readInputs(int64_t step) {
+  if (!fields.empty())
+    return readFields(step);
   NamedTensors inputs;
   for (const auto &[name, shape] : trainee.inputShapes()) {
     if (shape.size() != 2)

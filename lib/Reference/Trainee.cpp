@@ -28,17 +28,11 @@ FailureOr<double> Trainee::finishStep(const StepResult &result, Optimizer &optim
   return norm;
 }
 
-/// As phase stage names the arguments of `@step`.
-static std::string inputName(unsigned index) {
-  return index < std::size(graph::kInputNames) ? std::string(graph::kInputNames[index])
-                                               : "input " + std::to_string(index);
-}
-
 std::map<std::string, Shape> ProgramTrainee::inputShapes() {
   std::map<std::string, Shape> shapes;
   if (func::FuncOp step = graph::getStep(module))
     for (auto [index, type] : llvm::enumerate(step.getArgumentTypes()))
-      shapes[inputName(index)] = Shape(graph::getDataShape(module, cast<RankedTensorType>(type).getShape()));
+      shapes[graph::getInputName(module, index)] = Shape(graph::getDataShape(module, cast<RankedTensorType>(type).getShape()));
   return shapes;
 }
 
@@ -56,7 +50,7 @@ LogicalResult ProgramTrainee::setParameters(NamedTensors values) {
 FailureOr<StepResult> ProgramTrainee::runStep(const NamedTensors &inputs, uint64_t step) {
   StepInputs arguments;
   for (unsigned index = 0; index < inputs.size(); ++index)
-    arguments.inputs.push_back(inputs.at(inputName(index)));
+    arguments.inputs.push_back(inputs.at(graph::getInputName(module, index)));
   arguments.parameters = parameters;
   arguments.seed = seed;
   arguments.step = step;

@@ -95,6 +95,8 @@ template <typename T> void convert(const char *raw, int64_t count, float *out) {
   }
 }
 
+} // namespace
+
 void convertToFloats(ElementType type, const char *raw, int64_t count, float *out) {
   switch (type) {
   case ElementType::F32:
@@ -135,6 +137,8 @@ void convertToFloats(ElementType type, const char *raw, int64_t count, float *ou
     return; // refused before
   }
 }
+
+namespace {
 
 /// One entry of the header; empty `reason` if it is sound.
 std::string parseTensor(const json &entry, int64_t dataStart, int64_t fileBytes, Tensor &out) {

@@ -127,6 +127,21 @@ static Json inputsOf(const Timetable &timetable) {
   return inputs;
 }
 
+/// What the program reads of other data than tokens, whichever stage does.
+static Json fieldsOf(ModuleOp module, ArrayAttr inputs) {
+  Json fields = Json::array();
+  for (auto input : inputs.getAsRange<DictionaryAttr>()) {
+    auto type = cast<RankedTensorType>(input.getAs<TypeAttr>(graph::kInputTypeKey).getValue());
+    fields.push_back({{"name", input.getAs<StringAttr>(graph::kInputNameKey).str()},
+                      {"type", type.getElementType().isInteger() ? "i64" : "f32"},
+                      {"shape", toJson(type.getShape().drop_front())}});
+    for (StringRef key : {graph::kInputBelowKey, graph::kInputIgnoredKey})
+      if (auto number = input.getAs<IntegerAttr>(key))
+        fields.back()[key.str()] = number.getInt();
+  }
+  return fields;
+}
+
 static Json lossesOf(const Timetable &timetable) {
   Json losses = Json::array();
   for (const StageLoss &loss : timetable.losses) {
@@ -238,6 +253,8 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"results", resultsOf(timetable)},
                    {"names", entryNames(timetable)},
                    {"units", timetable.layerPaths}};
+  if (auto inputs = module->getAttrOfType<ArrayAttr>(graph::kInputsAttr))
+    manifest["fields"] = fieldsOf(module, inputs);
   if (module->hasAttr(graph::kIgnoredLabelAttr))
     manifest["ignored_label"] = integer(graph::kIgnoredLabelAttr);
   if (timetable.workspaceBuffer >= 0)

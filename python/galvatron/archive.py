@@ -10,9 +10,11 @@ Schema, version 2:
     seed           of the weights exported; null when weightless or pretrained
     prefix         what stands before every exported parameter name in the trace; always ""
     training       true: dropout is in the trace with its probability
-    inputs         names, in order: ["input_ids", "labels"], or with "position_ids"
-    example        {"batch", "seq"} of the trace
-    bounds         [{"dimension": "batch" | "seq", "value", "place", "reason"}]: sizes that an import must have.
+    inputs         names, in order: ["input_ids", "labels"], or with "position_ids"; or others of forward's
+    input_types    [{"dtype": "int64" | "float32", "shape"}] of these in the trace, batch first
+    example        {"batch", "seq"} of the trace; seq is the length of input_ids, 1 where there are none
+    bounds         [{"dimension": "batch" | "seq" | "NAME[DIM]", "value", "place", "reason"}]: sizes that an import must
+                   have; NAME[DIM]: of an input, those that seq is not.
                    Sizes at which Python would have computed another value or taken another branch are checked
                    in the trace itself: the loss is on condition of `aten::_functional_assert_async`
     parameters     [{"name", "shape", "dtype", "requires_grad", "distribution", "tied_to"?}]
@@ -35,7 +37,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -52,7 +54,7 @@ EXTRA_FILE = "galvatron.json"
 def describe(
     module: nn.Module,
     initializations: dict[str, Initialization],
-    example: tuple[int, int],
+    inputs: Mapping[str, torch.Tensor],
     facts: dict[str, object],
 ) -> dict:
     """The contents of `galvatron.json`. `initializations` has an entry for each parameter name."""
@@ -68,7 +70,12 @@ def describe(
         **facts,
         "prefix": "",
         "training": True,
-        "example": {"batch": example[0], "seq": example[1]},
+        "inputs": list(inputs),
+        "input_types": [
+            {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+            for tensor in inputs.values()
+        ],
+        "example": {"batch": next(iter(inputs.values())).shape[0], "seq": _length(inputs)},
         "parameters": [
             {
                 "name": name,
@@ -92,6 +99,11 @@ def describe(
         ],
         "config": configuration(module),
     }
+
+
+def _length(inputs: Mapping[str, torch.Tensor]) -> int:
+    tokens = inputs.get("input_ids")
+    return tokens.shape[1] if tokens is not None and tokens.dim() == 2 else 1
 
 
 def configuration(module: nn.Module) -> dict | None:

@@ -167,7 +167,9 @@ def _reloaded(trace: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     return loaded
 
 
-def check_equal(trace: torch.jit.ScriptModule, module: nn.Module, compute: Callable, inputs: Sequence) -> None:
+def check_equal(
+    trace: torch.jit.ScriptModule, module: nn.Module, compute: Callable, inputs: Sequence[torch.Tensor]
+) -> None:
     """Refuses a trace with another loss, or other gradients, than the module on these inputs."""
     wanted_loss, wanted = loss_and_gradients(compute, module, inputs)
     loaded = _reloaded(trace)  # with parameters of its own, on which no hook is
@@ -179,11 +181,10 @@ def check_equal(trace: torch.jit.ScriptModule, module: nn.Module, compute: Calla
             f"the trace of {type(module).__name__} does not run, though the module does: {last_line(error)}; write what"
             " it names with tensors of one type, or with operators that a trace holds"
         ) from error
-    rows, tokens = inputs[0].shape
     # A number that meets a tensor without dimensions is a float64 tensor in a trace.
     if not torch.allclose(loss.double(), wanted_loss.double(), rtol=1e-5, atol=1e-6, equal_nan=True):
         raise GalvatronError(
-            f"the trace of {type(module).__name__} gives another loss on {rows} x {tokens} tokens than the module:"
+            f"the trace of {type(module).__name__} gives another loss on its example than the module:"
             f" {float(loss):.6g}, not {float(wanted_loss):.6g}; its forward does what a trace does not hold"
         )
     everything = torch.stack([g.double().square().sum() for g in wanted.values()]).sum().sqrt()

@@ -50,6 +50,8 @@ def save(
                     `with galvatron.export.weightless():` has parameters without memory.
     example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do. With
                     position_ids as third, rows hold several documents, each with positions from 0.
+                    A dictionary with other names has any of forward's keyword arguments: int64 or float32, batch
+                    first, of any rank; data then come from a folder with each of them (docs/inputs.md).
                     Only the trace uses them: shapes are chosen at import, as far as the module does not
                     compute with them in Python (docs/models.md).
                     In training, labels are a window's own tokens: forward shifts them, as models of
@@ -79,14 +81,17 @@ def save(
             found = examples.Examination(module, inputs, weightless).run()
             facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
             facts["bounds"] = [bound.to_json() for bound in found.bounds]
-            facts["inputs"] = list(tracing.INPUTS[: len(inputs)])
-            description = archive.describe(module, drawn, tuple(inputs[0].shape), facts)
+            description = archive.describe(module, drawn, inputs, facts)
             archive.write(found.trace, path, description)
     except GalvatronError:
         raise
     except Exception as error:  # the module's own forward may raise anything
         names = {id(part): name for name, part in module.named_modules()}
-        remedy = f"check that it runs on {' and '.join(tracing.INPUTS[: len(inputs)])} of shape {list(inputs[0].shape)}"
+        shapes = {name: list(tensor.shape) for name, tensor in inputs.items()}
+        if len(set(map(tuple, shapes.values()))) == 1:
+            remedy = f"check that it runs on {' and '.join(shapes)} of shape {next(iter(shapes.values()))}"
+        else:
+            remedy = f"check that it runs on {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"
         if isinstance(error, TypeError) and "Tensor" in str(error):
             remedy += "; while a module is traced its sizes are tensors: int(x.shape[1]) is a number"
         place = places.of_traceback(error, names)
@@ -99,38 +104,55 @@ def save(
     return description
 
 
-def _example(
-    inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
-) -> tuple[torch.Tensor, ...]:
-    from galvatron.tracing import INPUTS
+def _example(inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The example by name, checked."""
+    from galvatron.tracing import INPUTS, are_tokens
 
     if isinstance(inputs, Mapping):
-        names = INPUTS[: len(inputs)] if len(inputs) > 2 else INPUTS[:2]
-        if set(inputs) != set(names):
-            raise GalvatronError(
-                f"expects example inputs input_ids and labels, and position_ids or not, but got {sorted(inputs)}"
-            )
-        inputs = [inputs[name] for name in names]
-    if len(inputs) not in (2, 3):
+        if set(inputs) in (set(INPUTS[:2]), set(INPUTS)):
+            inputs = {name: inputs[name] for name in INPUTS if name in inputs}
+    elif len(inputs) in (2, 3):
+        inputs = dict(zip(INPUTS, inputs))
+    else:
         raise GalvatronError(
-            f"expects example inputs input_ids and labels, and position_ids or not, but got {len(inputs)}"
+            f"expects example inputs input_ids and labels, and position_ids or not, but got {len(inputs)}; give a"
+            " dictionary of forward's keyword arguments for others"
         )
-    for name, tensor in zip(INPUTS, inputs):
+    (_check_tokens if are_tokens(tuple(inputs)) else _check_named)(inputs)
+    return dict(inputs)
+
+
+def _described(tensor: object) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+
+
+def _check_tokens(inputs: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in inputs.items():
         if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.int64 or tensor.dim() != 2:
-            found = (
-                f"{tensor.dtype} {list(tensor.shape)}"
-                if isinstance(tensor, torch.Tensor)
-                else type(tensor).__name__
-            )
+            raise GalvatronError(f"expects example {name} to be int64 [batch, seq], but got {_described(tensor)}")
+        if inputs["input_ids"].shape != tensor.shape:
             raise GalvatronError(
-                f"expects example {name} to be int64 [batch, seq], but got {found}"
-            )
-        if inputs[0].shape != tensor.shape:
-            raise GalvatronError(
-                f"expects input_ids and {name} of one shape, but got {list(inputs[0].shape)} and"
+                f"expects input_ids and {name} of one shape, but got {list(inputs['input_ids'].shape)} and"
                 f" {list(tensor.shape)}{'; the shift belongs inside the module' if name == 'labels' else ''}"
             )
-    return tuple(inputs)
+
+
+def _check_named(inputs: Mapping[str, torch.Tensor]) -> None:
+    if not inputs:
+        raise GalvatronError("expects example inputs by the names of forward's keyword arguments, but got none")
+    first = next(iter(inputs))
+    for name, tensor in inputs.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise GalvatronError(f"expects names of forward's keyword arguments, but got {name!r}")
+        is_data = isinstance(tensor, torch.Tensor) and tensor.dtype in (torch.int64, torch.float32) and tensor.dim() > 0
+        if not is_data or 0 in tensor.shape:
+            raise GalvatronError(
+                f"expects example {name} to be int64 or float32, batch first, but got {_described(tensor)}"
+            )
+        if tensor.shape[0] != inputs[first].shape[0]:
+            raise GalvatronError(
+                f"expects one batch, but {first} has {inputs[first].shape[0]} samples and {name} {tensor.shape[0]}"
+            )
 
 
 def _initializations(

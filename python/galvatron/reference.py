@@ -81,9 +81,9 @@ def global_norm(tensors: Iterable[torch.Tensor]) -> float:
 
 
 def accumulate(
-    loss_of: Callable, rows: torch.Tensor, micro_batch: int, parameters: dict[str, nn.Parameter]
+    loss_of: Callable, batch: Sequence[torch.Tensor], micro_batch: int, parameters: dict[str, nn.Parameter]
 ) -> float:
-    """Sets gradients of the mean loss over `rows`, int64 [batch, seq]; returns that loss. What the
+    """Sets gradients of the mean loss over a batch, the inputs in order; returns that loss. What the
     loss does not reach gets none, and no update.
 
     In pieces of `micro_batch` rows, weighted by their size: every row has as many labels.
@@ -91,18 +91,35 @@ def accumulate(
     for parameter in parameters.values():
         parameter.grad = None
     total = 0.0
-    for piece in rows.split(micro_batch):
-        share = len(piece) / len(rows)
-        loss = loss_of(piece, piece)
+    for pieces in zip(*(tensor.split(micro_batch) for tensor in batch), strict=True):
+        share = len(pieces[0]) / len(batch[0])
+        loss = loss_of(*pieces)
         (loss * share).backward()
         total += float(loss.detach()) * share
     return total
 
 
+def batches(arguments: argparse.Namespace) -> Callable[[int], tuple[torch.Tensor, ...]]:
+    """The inputs of a step, counted from 1, in the model's order."""
+    if not arguments.data.is_dir():
+        windows = schedule.Windows(arguments.data, arguments.data_dtype, arguments.batch, arguments.seq)
+
+        def of_tokens(step: int) -> tuple[torch.Tensor, ...]:
+            rows = torch.from_numpy(windows.at(step))
+            return rows, rows
+
+        return of_tokens
+    if arguments.model.suffix == ".json" or arguments.model.is_dir():
+        raise GalvatronError(f"{arguments.data} is a folder of named inputs, which a model.pt of these reads")
+    _, description = archive.load(arguments.model)
+    samples = schedule.Folder(arguments.data, description["inputs"], description["input_types"])
+    return lambda step: tuple(torch.from_numpy(array) for array in samples.at(step, arguments.batch))
+
+
 def train(module: nn.Module, loss_of: Callable, arguments: argparse.Namespace) -> list[dict]:
     """Runs the steps; writes log and gradients as asked; returns the log's rows."""
     parameters = unique_parameters(module)
-    windows = schedule.Windows(arguments.data, arguments.data_dtype, arguments.batch, arguments.seq)
+    batch_at = batches(arguments)
     rate = schedule.LearningRate(
         arguments.lr, arguments.min_lr, arguments.lr_schedule, arguments.warmup, arguments.steps
     )
@@ -111,13 +128,13 @@ def train(module: nn.Module, loss_of: Callable, arguments: argparse.Namespace) -
     rows = []
     for step in range(1, arguments.steps + 1):
         start = time.perf_counter()
-        tokens = torch.from_numpy(windows.at(step))
+        batch = batch_at(step)
         try:
-            loss = accumulate(loss_of, tokens, arguments.micro_batch or len(tokens), parameters)
+            loss = accumulate(loss_of, batch, arguments.micro_batch or arguments.batch, parameters)
         except (IndexError, RuntimeError) as error:
             raise GalvatronError(
-                f"step {step} failed: {str(error).strip().splitlines()[-1]} (largest token"
-                f" {int(tokens.max())}); check --data, --data-dtype, --batch and --seq"
+                f"step {step} failed: {str(error).strip().splitlines()[-1]} (largest value"
+                f" {max(float(tensor.max()) for tensor in batch):g}); check --data, --data-dtype, --batch and --seq"
             ) from error
         gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
         norm = global_norm(gradients.values())
@@ -132,7 +149,7 @@ def train(module: nn.Module, loss_of: Callable, arguments: argparse.Namespace) -
         optimizer.step()
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        values = (step, loss, lr, norm, tokens.numel() / seconds, peak)
+        values = (step, loss, lr, norm, arguments.batch * arguments.seq / seconds, peak)
         rows.append(dict(zip(LOG_COLUMNS, values)))
         if not arguments.quiet:
             print(f"step {step}  loss {loss:.6f}  lr {lr:.3g}  grad norm {norm:.4g}", flush=True)
@@ -220,7 +237,7 @@ def check_bounds(description: dict, arguments: argparse.Namespace) -> None:
     """Refuses sizes that the trace is not for."""
     sizes = {"batch": arguments.micro_batch or arguments.batch, "seq": arguments.seq}
     for bound in description["bounds"]:
-        if sizes[bound["dimension"]] != bound["value"]:
+        if sizes.get(bound["dimension"], bound["value"]) != bound["value"]:
             raise GalvatronError(
                 f"expects --{bound['dimension']} {bound['value']}, the example's, but got {sizes[bound['dimension']]}:"
                 f" {bound['place']} {bound['reason']}; pass it, or export another example"
@@ -268,7 +285,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("model", type=Path, help="model.pt of galvatron.export, or a transformers config.json")
-    add("--data", type=Path, required=True, metavar="FILE", help="tokens, little-endian, no header")
+    add("--data", type=Path, required=True, metavar="FILE", help="tokens, little-endian, no header; or a folder of named inputs")
     add("--data-dtype", default="u8", choices=tuple(schedule.DATA_TYPES), help="default: u8")
     add(
         "--batch",

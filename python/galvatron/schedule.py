@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
@@ -66,3 +67,45 @@ class Windows:
         """Rows of step `step` (from 1), int64 [batch, seq]: windows (step-1)*B ..., wrapping."""
         first = (step - 1) * self.batch
         return self.rows[(first + numpy.arange(self.batch)) % self.count].astype(numpy.int64)
+
+
+class Folder:
+    """Samples of named inputs: NAME.npy for each, or .safetensors shards in order of name, samples first.
+
+    names, types  of the inputs, as `galvatron.json` has them
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], types: Sequence[dict]) -> None:
+        shards = sorted(path.glob("*.safetensors"))
+        self.arrays: list[numpy.ndarray] = []
+        for name, kind in zip(names, types, strict=True):
+            array = self._sharded(shards, name) if shards else self._plain(path / f"{name}.npy")
+            is_float = kind["dtype"] == "float32"
+            if not is_float and not numpy.issubdtype(array.dtype, numpy.integer) and array.dtype != bool:
+                raise GalvatronError(f"expects {name} in {path} to be integers, but got {array.dtype}")
+            self.arrays.append(array.astype(numpy.float32 if is_float else numpy.int64))
+        counts = {len(array) for array in self.arrays}
+        if len(counts) != 1:
+            raise GalvatronError(f"{path} has {sorted(counts)} samples of different inputs; write as many of each")
+        self.count = counts.pop()
+
+    @staticmethod
+    def _plain(path: Path) -> numpy.ndarray:
+        try:
+            return numpy.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise GalvatronError(f"cannot read {path}: {error}; check --data") from None
+
+    @staticmethod
+    def _sharded(shards: Sequence[Path], name: str) -> numpy.ndarray:
+        from safetensors.numpy import load_file
+
+        try:
+            return numpy.concatenate([load_file(shard)[name] for shard in shards])
+        except KeyError:
+            raise GalvatronError(f"a shard in {shards[0].parent} has no tensor {name}; check --data") from None
+
+    def at(self, step: int, batch: int) -> list[numpy.ndarray]:
+        """The inputs of step `step` (from 1), in order: samples (step-1)*batch ..., wrapping."""
+        chosen = ((step - 1) * batch + numpy.arange(batch)) % self.count
+        return [array[chosen] for array in self.arrays]

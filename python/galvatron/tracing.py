@@ -2,7 +2,7 @@
 
 The trace is of the module itself, not of a wrapper, so that attribute paths in the archive are the
 module's own parameter names. For the time of the trace its class is a subclass whose `forward` takes
-(input_ids, labels), and position_ids where the example has them, and returns the loss alone.
+the example's inputs and returns the loss alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -27,20 +27,22 @@ INPUTS = ("input_ids", "labels", "position_ids")
 
 def trace(
     module: nn.Module,
-    inputs: Sequence[torch.Tensor],
+    inputs: Mapping[str, torch.Tensor],
     weightless: bool = False,
     forced: Sequence[object] | None = None,
     relaxed: Collection[int] = (),
 ) -> tuple[torch.jit.ScriptModule, Watch]:
-    """Traces one training step's forward. The inputs, those of `INPUTS` with the last or without, are
-    int64 [batch, seq]; the result is the mean loss, float []. Also returns what was seen of the forward meanwhile.
+    """Traces one training step's forward; the result is the mean loss, float []. Also returns what was seen of the
+    forward meanwhile.
 
+    inputs      by name: `INPUTS`, the last or without it, int64 [batch, seq]; or what forward takes by keyword, int64 or
+                float32, batch first.
     weightless  parameters are those of `expanded_parameters`: nothing is computed with them.
     forced, relaxed  see `Watch`.
     """
     watch = Watch(module, forced, relaxed)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_loss_forward(module, watch, len(inputs)))
+        stack.enter_context(_loss_forward(module, watch, tuple(inputs)))
         stack.enter_context(states.noting_assignments(watch.names, watch.assigned))
         stack.enter_context(functions.written_out(within=watch.derived_backward))
         stack.enter_context(warnings.catch_warnings())
@@ -56,29 +58,40 @@ def trace(
             stack.enter_context(_WithoutChecks())
         stack.enter_context(watch.hashing())
         stack.enter_context(watch)
-        return torch.jit.trace(module, tuple(inputs), check_trace=False), watch
+        return torch.jit.trace(module, tuple(inputs.values()), check_trace=False), watch
 
 
 def _no_backward(packed: None) -> torch.Tensor:
     raise GalvatronError("the forward pass runs a backward pass, which a trace does not hold")
 
 
-def loss_function(module: nn.Module, count: int = 2) -> Callable[..., torch.Tensor]:
-    """`module`'s forward as a function of the first `count` of `INPUTS` that returns the mean loss [].
+def are_tokens(names: Sequence[str]) -> bool:
+    """Whether inputs of these names are tokens with labels, as files of tokens give them."""
+    return tuple(names) in (INPUTS[:2], INPUTS)
 
-    Named arguments where it has those names, else positional ones. A model that could
-    return a cache is told not to. Accepts a tensor, an object or dictionary with `loss`, or a tuple
+
+def loss_function(module: nn.Module, names: Sequence[str] = INPUTS[:2]) -> Callable[..., torch.Tensor]:
+    """`module`'s forward as a function of inputs of these names, in order, that returns the mean loss [].
+
+    Named arguments where it has those names; positional ones where it does not and they are those of `INPUTS`. A model
+    that could return a cache is told not to. Accepts a tensor, an object or dictionary with `loss`, or a tuple
     that begins with it or has it as its only scalar.
     """
     forward = module.forward
     parameters = inspect.signature(forward).parameters
-    names = INPUTS[:count]
-    named = set(names) <= parameters.keys()
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = set(names) <= parameters.keys() or (takes_any and not are_tokens(names))
+    count = len(names)
     extra = {"use_cache": False} if named and "use_cache" in parameters else {}
     kind = type(module).__name__
     positional = [p for p in parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
     required = [p for p in positional if p.default is p.empty]
     # nanoGPT's forward(idx, targets=None), too.
+    if not named and not are_tokens(names):
+        unknown = next(name for name in names if name not in parameters)
+        raise GalvatronError(
+            f"{kind}.forward takes no {unknown}, which the example inputs name; it takes ({', '.join(parameters)})"
+        )
     if not named and len(required) != count and not (len(positional) == count and len(required) < count):
         raise GalvatronError(
             f"expects {kind}.forward to take {' and '.join(names)}, but it takes"
@@ -126,25 +139,23 @@ def _is_loss(output: torch.Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def _loss_forward(module: nn.Module, watch: Watch, count: int) -> Iterator[None]:
-    """Makes `module.forward` take the first `count` of `INPUTS` and return the loss, keeping type names."""
+def _loss_forward(module: nn.Module, watch: Watch, names: Sequence[str]) -> Iterator[None]:
+    """Makes `module.forward` take the inputs of these names and return the loss, keeping type names."""
     original = type(module)
     instance_forward = module.__dict__.pop("forward", None)
     if instance_forward is not None:
         module.forward = instance_forward
-    compute = loss_function(module, count)
+    compute = loss_function(module, names)
     module.__dict__.pop("forward", None)
 
-    def forward(self, input_ids, labels):
-        watch.begin(input_ids, labels)
-        return watch.checked(compute(input_ids, labels))
+    def forward(self, *inputs):
+        watch.begin(*inputs)
+        return watch.checked(compute(*inputs))
 
-    def packed_forward(self, input_ids, labels, position_ids):
-        watch.begin(input_ids, labels, position_ids)
-        return watch.checked(compute(input_ids, labels, position_ids))
-
-    names = {"__module__": original.__module__, "__qualname__": original.__qualname__}
-    module.__class__ = type(original.__name__, (original,), {**names, "forward": forward if count == 2 else packed_forward})
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    forward.__signature__ = inspect.Signature([own, *(own.replace(name=name) for name in names)])
+    kept = {"__module__": original.__module__, "__qualname__": original.__qualname__}
+    module.__class__ = type(original.__name__, (original,), {**kept, "forward": forward})
     try:
         yield
     finally:

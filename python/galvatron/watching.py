@@ -255,9 +255,12 @@ class Watch(TorchFunctionMode):
                 value = type(value)(number)
             self.checks.append(Check(place, number, _is_value(tensors[0], number)))
         else:
-            ids = self._inputs[0]
-            for dim, extent in enumerate(int(e) for e in ids.shape):
-                self.checks.append(Check(place, extent, torch.eq(ids.shape[dim], extent)))
+            seen: list[list[int]] = []
+            for data in self._inputs:
+                if (shape := [int(extent) for extent in data.shape]) not in seen:
+                    seen.append(shape)
+                    for dim, extent in enumerate(shape):
+                        self.checks.append(Check(place, extent, torch.eq(data.shape[dim], extent)))
         return value
 
     def _copied(self, function: Callable, name: str, args: tuple, kwargs: dict) -> torch.Tensor:

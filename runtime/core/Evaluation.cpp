@@ -12,6 +12,9 @@ namespace galvatron {
 Status Evaluation::checkLastBatch(int64_t samples) const {
   if (samples % manifest.globalBatch == 0 || manifest.isPacked || manifest.ignoredLabel)
     return Status::success();
+  if (!manifest.readsTokens())
+    return Status::error("--eval-batches 0 takes each of the ", samples, " samples once, which batches of ",
+                         manifest.globalBatch, " do not divide; say how many batches");
   return Status::error("--eval-batches 0 fills the last batch of ", samples,
                        " samples up with rows without labels, but this program takes it that all positions have one; "
                        "import it again with --labels next or --documents, or say how many batches");

@@ -125,6 +125,12 @@ void read(const json &root, Manifest &m) {
   for (const json &entry : root.at("inputs"))
     m.inputs.push_back({entry.at("name"), entry.at("offset"), entry.at("bytes_per_micro_batch"), entry.at("shape"),
                         readPlacement(entry.at("placement"))});
+  for (const json &entry : root.value("fields", json::array())) {
+    data::Field &field = m.fields.emplace_back();
+    field = {entry.at("name"), entry.at("type") == "f32", entry.at("shape"), entry.value("below", int64_t(0)), {}};
+    if (entry.contains("ignored"))
+      field.ignored = entry.at("ignored");
+  }
   for (const json &entry : root.value("losses", json::array()))
     m.losses.push_back({entry.at("offset"), entry.at("partial_axes")});
   for (const json &entry : root.value("totals", json::array()))
@@ -163,6 +169,22 @@ Status checkShard(const Manifest &m, const ParameterInfo &p) {
   return Status::success();
 }
 
+/// Whatever else a program of tokens read, it would be given tokens.
+Status checkInputs(const Manifest &m) {
+  for (const InputInfo &input : m.inputs) {
+    if (m.readsTokens() &&
+        std::find(std::begin(kInputNames), std::end(kInputNames), input.name) == std::end(kInputNames))
+      return Status::error("expects input_ids, labels, positions or documents as an input, but got ", input.name);
+    std::optional<size_t> number = m.findField(input.name);
+    if (!m.readsTokens() && !number)
+      return Status::error("expects one of the program's fields as an input, but got ", input.name);
+    if (number && input.shape.size() != m.fields[*number].shape.size() + 1)
+      return Status::error("expects ", input.name, " of ", m.fields[*number].shape.size() + 1,
+                           " dimensions, but got ", input.shape.size());
+  }
+  return Status::success();
+}
+
 Status checkPadding(const ParameterInfo &p) {
   for (size_t d = 0; d < p.padding.size(); ++d) {
     int64_t own = 1;
@@ -186,10 +208,8 @@ Status check(const Manifest &m) {
   if (!inArena(m.workspace.offset, m.workspace.bytes))
     return Status::error("expects the workspace inside the arena of ", m.arenaBytes, " bytes, but got ",
                          m.workspace.bytes, " bytes at ", m.workspace.offset);
-  // Whatever else a program read, it would be given tokens.
-  for (const InputInfo &input : m.inputs)
-    if (std::find(std::begin(kInputNames), std::end(kInputNames), input.name) == std::end(kInputNames))
-      return Status::error("expects input_ids, labels, positions or documents as an input, but got ", input.name);
+  if (Status status = checkInputs(m); !status.ok())
+    return status;
   for (const TotalInfo &total : m.totals)
     if (!inArena(total.offset, sizeof(float)))
       return Status::error("expects ", total.name, " inside the arena of ", m.arenaBytes, " bytes, but got offset ",
@@ -242,6 +262,11 @@ int64_t ParameterInfo::withoutPadding(size_t dim, int64_t index) const {
     own += value * stride;
   }
   return own;
+}
+
+std::optional<size_t> Manifest::findField(const std::string &name) const {
+  auto found = std::find_if(fields.begin(), fields.end(), [&](const data::Field &field) { return field.name == name; });
+  return found == fields.end() ? std::nullopt : std::optional<size_t>(found - fields.begin());
 }
 
 int64_t CarriedInfo::numElements() const { return product(shape); }

@@ -2,6 +2,7 @@
 #ifndef GALVATRON_RUNTIME_CORE_MANIFEST_H
 #define GALVATRON_RUNTIME_CORE_MANIFEST_H
 
+#include "galvatron/Support/DataFolder.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
 #include "runtime/api/ElementType.h"
@@ -115,6 +116,8 @@ struct Manifest {
   std::vector<ParameterInfo> parameters;
   std::vector<CarriedInfo> carried;
   std::vector<InputInfo> inputs;
+  /// All that the program reads of other data than tokens, on whatever stage; empty where it reads tokens.
+  std::vector<data::Field> fields;
   std::vector<LossInfo> losses; // terms of the step's loss, their sum
   std::vector<TotalInfo> totals;
   std::vector<GroupInfo> groups;
@@ -123,6 +126,12 @@ struct Manifest {
 
   /// The type of parameters' copies (api/ElementType.h).
   int64_t copyType() const { return precision == "fp16" ? GVRT_F16 : GVRT_BF16; }
+
+  bool readsTokens() const { return fields.empty(); }
+  /// Whether `sequence` counts something.
+  bool hasTokens() const { return readsTokens() || findField("input_ids"); }
+  /// The field of that name, or none.
+  std::optional<size_t> findField(const std::string &name) const;
 
   static Status parse(const char *text, Manifest &manifest);
 

@@ -319,7 +319,9 @@ void Training::introduce() {
        << " x " << manifest.devices << (manifest.devices == 1 ? " device" : " devices");
   if (manifest.stages > 1)
     text << ", " << manifest.schedule;
-  text << "; batch " << manifest.globalBatch << " x " << manifest.sequence << " tokens in " << manifest.microBatches
+  text << "; batch " << manifest.globalBatch
+       << (manifest.hasTokens() ? " x " + std::to_string(manifest.sequence) + " tokens in " : " samples in ")
+       << manifest.microBatches
        << (manifest.microBatches == 1 ? " micro-batch" : " micro-batches") << "\n";
   if (!manifest.summary.empty())
     text << "plan        " << manifest.summary << "\n";

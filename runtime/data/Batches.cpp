@@ -38,7 +38,55 @@ Status Batches::readRow(int64_t number, const RowRules &rules, std::optional<Row
   return Status::success();
 }
 
+char *Batches::addPiece(Step &step, int64_t offset, size_t bytes) const {
+  assert(step.size + bytes <= roomBytes);
+  step.pieces.push_back({offset, step.size, bytes});
+  char *piece = rooms[step.room] + step.size;
+  step.size += bytes;
+  return piece;
+}
+
+/// Where the elements of a sample that this rank has lie in the sample, in the rank's order; -1 where they pad it.
+static std::vector<int64_t> placesOf(const PositionMap &map, const std::vector<int64_t> &shape) {
+  std::vector<int64_t> places = {0};
+  for (size_t d = 0; d < shape.size(); ++d) {
+    std::vector<int64_t> finer;
+    for (int64_t place : places)
+      for (int64_t index : map.indices(d + 1))
+        finer.push_back(place < 0 || index >= shape[d] ? -1 : place * shape[d] + index);
+    places = std::move(finer);
+  }
+  return places;
+}
+
+Status Batches::prepareFields(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const {
+  std::vector<char> sample;
+  for (const InputInfo &input : manifest.inputs) {
+    size_t number = *manifest.findField(input.name);
+    const data::Field &field = manifest.fields[number];
+    size_t width = field.isFloat ? 4 : 8;
+    PositionMap map(coordinates, microBatch, input.placement.data(), input.shape.size());
+    std::vector<int64_t> places = placesOf(map, field.shape);
+    int64_t offset = input.offset + microBatch * input.bytesPerMicroBatch;
+    sample.resize(size_t(field.numBytes()));
+    for (int64_t b : map.indices(0)) {
+      if (Status status = samples->readField(step.firstSample + b, number, sample.data()); !status.ok())
+        return status;
+      char *to = addPiece(step, offset, places.size() * width);
+      for (size_t i = 0; i < places.size(); ++i)
+        if (places[i] >= 0)
+          std::memcpy(to + i * width, &sample[size_t(places[i]) * width], width);
+        else
+          std::memset(to + i * width, 0, width);
+      offset += int64_t(places.size() * width);
+    }
+  }
+  return Status::success();
+}
+
 Status Batches::prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const {
+  if (!manifest.readsTokens())
+    return prepareFields(coordinates, microBatch, step);
   // By row of the batch, so that each is read once.
   std::map<int64_t, std::vector<Part>> rows;
   for (const InputInfo &input : manifest.inputs) {
@@ -56,10 +104,12 @@ Status Batches::prepareMicroBatch(const std::vector<int64_t> &coordinates, int64
       return status;
     for (const Part &part : parts) {
       const std::vector<int64_t> &values = row->input(part.input->name);
-      step.pieces.push_back({part.offset, step.size, part.columns->size()});
-      assert(step.size + part.columns->size() <= roomWords);
-      for (int64_t column : *part.columns) // beyond the sequence lies what pads it
-        rooms[step.room][step.size++] = column < manifest.sequence ? values[column] : 0;
+      char *to = addPiece(step, part.offset, part.columns->size() * sizeof(int64_t));
+      for (int64_t column : *part.columns) { // beyond the sequence lies what pads it
+        int64_t value = column < manifest.sequence ? values[column] : 0;
+        std::memcpy(to, &value, sizeof value);
+        to += sizeof value;
+      }
     }
   }
   return Status::success();
@@ -75,18 +125,17 @@ Batches::Step Batches::prepare(const std::vector<int64_t> &coordinates, int64_t 
 }
 
 void Batches::makeRooms(gvrt_context &context, const Device &device) {
-  roomWords = 1; // some, on a stage without inputs too
+  roomBytes = sizeof(int64_t); // some, on a stage without inputs too
   for (const InputInfo &input : manifest.inputs)
-    roomWords += manifest.microBatches * input.bytesPerMicroBatch / (int64_t)sizeof(int64_t);
-  int64_t bytes = roomWords * sizeof(int64_t);
+    roomBytes += size_t(manifest.microBatches * input.bytesPerMicroBatch);
   // Here, as a thread of its own has no device.
   for (int room : {0, 1}) {
-    void *memory = device.hooks->allocateHost ? device.hooks->allocateHost(&context, bytes) : nullptr;
+    void *memory = device.hooks->allocateHost ? device.hooks->allocateHost(&context, int64_t(roomBytes)) : nullptr;
     if (memory)
-      freeRooms = [&context, &device](int64_t *memory) { device.hooks->releaseHost(&context, memory); };
+      freeRooms = [&context, &device](char *memory) { device.hooks->releaseHost(&context, memory); };
     else
-      ownRooms[room].resize(roomWords);
-    rooms[room] = memory ? static_cast<int64_t *>(memory) : ownRooms[room].data();
+      ownRooms[room].resize((roomBytes + sizeof(int64_t) - 1) / sizeof(int64_t));
+    rooms[room] = static_cast<char *>(memory ? memory : ownRooms[room].data());
   }
 }
 
@@ -122,8 +171,7 @@ Status Batches::fill(gvrt_context &context, const Device &device, char *arena, i
     return step.status;
   filled = step.room;
   for (const Step::Piece &piece : step.pieces)
-    device.hooks->copyToDevice(&context, arena + piece.offset, &rooms[step.room][piece.begin],
-                               piece.count * sizeof(int64_t));
+    device.hooks->copyToDevice(&context, arena + piece.offset, rooms[step.room] + piece.begin, int64_t(piece.bytes));
   if (int64_t following = firstSample + manifest.globalBatch; following + manifest.globalBatch <= end)
     next = std::async(std::launch::async, [this, coordinates = context.coordinates, following, room = 1 - filled] {
       return prepare(coordinates, following, room);
@@ -136,13 +184,28 @@ Status Batches::dump(const std::string &folder, const char *prefix, int64_t numb
   std::snprintf(name, sizeof name, "/%s_%06lld.safetensors", prefix, (long long)number);
   std::string path = folder + name, unfinished = path + ".partial", error;
   safetensors::Writer writer;
+  for (const data::Field &field : manifest.fields) {
+    std::vector<int64_t> shape = {manifest.globalBatch};
+    shape.insert(shape.end(), field.shape.begin(), field.shape.end());
+    writer.add(field.name, field.isFloat ? safetensors::ElementType::F32 : safetensors::ElementType::I64, shape);
+  }
   for (std::string_view input : kInputNames)
-    writer.add(std::string(input), safetensors::ElementType::I64, {manifest.globalBatch, manifest.sequence});
+    if (manifest.readsTokens())
+      writer.add(std::string(input), safetensors::ElementType::I64, {manifest.globalBatch, manifest.sequence});
   bool good = writer.create(unfinished, error);
+  for (size_t i = 0; good && i < manifest.fields.size(); ++i) {
+    int64_t bytes = manifest.fields[i].numBytes();
+    std::vector<char> sample(static_cast<size_t>(bytes));
+    for (int64_t b = 0; good && b < manifest.globalBatch; ++b) {
+      if (Status status = samples->readField(firstSample + b, i, sample.data()); !status.ok())
+        good = false, error = status.message;
+      good = good && writer.writeBytes(manifest.fields[i].name, b * bytes, bytes, sample.data(), error);
+    }
+  }
   RowRules told = rules;
   told.labelsAreNext = true, told.ignored = kIgnoredLabel;
   std::optional<Row> row;
-  for (int64_t b = 0; good && b < manifest.globalBatch; ++b) {
+  for (int64_t b = 0; good && manifest.readsTokens() && b < manifest.globalBatch; ++b) {
     if (Status status = readRow(firstSample + b, told, row); !status.ok())
       good = false, error = status.message;
     if (!good)

@@ -40,7 +40,8 @@ public:
   Status lookAhead();
 
   /// On one rank: writes a whole batch to folder/<prefix>_000001.safetensors: input_ids, labels (what each position is
-  /// to predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
+  /// to predict, -100 where nothing), positions and documents, I64 [global batch, sequence]; of other data each input
+  /// as the program reads it.
   Status dump(const std::string &folder, const char *prefix, int64_t number, int64_t firstSample) const;
 
 private:
@@ -48,10 +49,10 @@ private:
   struct Step {
     struct Piece {
       int64_t offset;      // bytes from the arena's start
-      size_t begin, count; // of the room's words
+      size_t begin, bytes; // in the room
     };
     int64_t firstSample = -1;
-    int room = 0; // which of `rooms` has its words
+    int room = 0; // which of `rooms` has its values
     size_t size = 0;
     std::vector<Piece> pieces;
     Status status;
@@ -63,16 +64,19 @@ private:
   Status readRow(int64_t sample, const RowRules &rules, std::optional<Row> &row) const;
   Step prepare(const std::vector<int64_t> &coordinates, int64_t firstSample, int room) const;
   Status prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const;
+  Status prepareFields(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const;
+  /// Room for what is to be copied to that place.
+  char *addPiece(Step &step, int64_t offset, size_t bytes) const;
 
   const Manifest &manifest;
   std::shared_ptr<const Samples> samples;
   RowRules rules;
   int64_t end, filledFrom;
   mutable std::mutex reading; // samples remember where they are
-  int64_t *rooms[2] = {nullptr, nullptr};
-  size_t roomWords = 0;                     // of each
-  std::vector<int64_t> ownRooms[2];         // where the device has no memory of its own for them
-  std::function<void(int64_t *)> freeRooms; // null unless the device has
+  char *rooms[2] = {nullptr, nullptr};
+  size_t roomBytes = 0;                  // of each
+  std::vector<int64_t> ownRooms[2];      // where the device has no memory of its own for them
+  std::function<void(char *)> freeRooms; // null unless the device has
   int filled = 0;                           // the room of the step that was filled last
   std::future<Step> next;
   Step ahead; // what came of it, once that was asked for

@@ -1,6 +1,7 @@
 //===- DataSource.cpp - the samples that options name -------------------------------------------===//
 #include "runtime/data/DataSource.h"
 #include "runtime/data/Fingerprint.h"
+#include "runtime/data/NamedSamples.h"
 #include "runtime/data/Windows.h"
 
 #include <algorithm>
@@ -27,7 +28,7 @@ Status checkSampleOptions(const Options &options, const std::string &samples) {
     bool isGiven;
     std::vector<std::string> modes;
   };
-  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row"}},
+  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row", "folder"}},
                          {"--data-dtype", !options.dataDtype.empty(), {"windows"}},
                          {"--data-seed", options.dataSeed.has_value(), {"gpt", "row"}},
                          {"--split", !options.split.empty(), {"gpt"}},
@@ -57,6 +58,12 @@ Status DataSource::openWords(const Request &request) {
   order.seed = seed;
   order.eod = options.eod;
   order.resets = options.keepsDocuments();
+  if (!manifest.readsTokens())
+    return openNamed(request);
+  std::error_code ignored;
+  if (words.size() == 1 && fs::is_directory(words[0], ignored))
+    return Status::error(request.dataOption, " names the folder ", words[0],
+                         ", which programs of named inputs read; this one reads tokens: name a file or a PREFIX");
   bool areIndexed = isIndexed(words);
   order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
   if (!request.labels.empty() && order.samples != "row" && order.samples != "packed")
@@ -78,6 +85,36 @@ Status DataSource::openWords(const Request &request) {
                   : words.empty() ? Status::success()
                                   : openFile(words[0]).about(request.dataOption);
   return status.ok() ? checkDocuments() : status;
+}
+
+Status DataSource::openNamed(const Request &request) {
+  order.samples = "folder";
+  for (auto [flag, isGiven] : {std::pair{"--samples", !options.samples.empty()},
+                               {"--eod", options.eod >= 0},
+                               {"--reset-at-documents", options.resetAtDocuments},
+                               {request.labelsOption, !request.labels.empty()}})
+    if (isGiven)
+      return Status::error(flag, " is for programs that read tokens, but this one reads named inputs; leave it out");
+  if (request.share == Share::Training)
+    if (Status status = checkSampleOptions(options, order.samples); !status.ok())
+      return status;
+  text = "random data";
+  if (request.words.empty())
+    return Status::success();
+  if (request.words.size() > 1)
+    return Status::error(request.dataOption, " of a program that reads named inputs is one folder, but got ",
+                         request.words.size(), " words");
+  std::string error;
+  folder = data::Folder::open(request.words[0], manifest.fields, error);
+  if (!folder)
+    return Status::error(request.dataOption, ": ", error);
+  order.file = fs::path(request.words[0]).lexically_normal().filename();
+  order.bytes = folder->numBytes();
+  order.tokens = folder->numSamples() * manifest.sequence;
+  order.contents = fingerprint(folder->getFiles());
+  text = request.words[0] + ", " + std::to_string(folder->numSamples()) + " samples" +
+         (order.shuffle ? ", shuffled" : "");
+  return Status::success();
 }
 
 Status DataSource::openFile(const std::string &name) {
@@ -188,6 +225,8 @@ Status DataSource::checkDocuments() const {
 std::shared_ptr<const Samples> DataSource::samples() {
   if (indexed)
     return indexed;
+  if (!manifest.readsTokens())
+    return std::make_shared<NamedSamples>(manifest, std::move(folder), order);
   return std::make_shared<Windows>(manifest, std::move(file), order);
 }
 

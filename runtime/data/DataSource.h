@@ -51,6 +51,7 @@ public:
 private:
   Status openWords(const Request &request);
   Status openFile(const std::string &name);
+  Status openNamed(const Request &request);
   Status openIndexed(const Request &request);
   Status openGpt(const DataWords &words, const Request &request);
   Status openRows(const DataWords &words, const Request &request);
@@ -62,7 +63,8 @@ private:
   uint64_t seed;
   DataOrder order;
   std::shared_ptr<Samples> indexed;
-  std::optional<TokenFile> file; // its samples are known once the place is
+  std::optional<data::Folder> folder; // of named inputs; none: they are drawn
+  std::optional<TokenFile> file;      // its samples are known once the place is
   std::string text, warning;
 };
 

@@ -31,6 +31,10 @@ public:
   /// How many there are when each is taken once; 0: they do not come to an end.
   virtual int64_t numInEpoch() const = 0;
   virtual Status read(int64_t number, Sample &sample) const = 0;
+  /// Of a program that reads other data than tokens: what `Manifest::fields[field]` has in this sample.
+  virtual Status readField([[maybe_unused]] int64_t number, size_t field, [[maybe_unused]] char *out) const {
+    return Status::error("these samples are tokens, but the program reads its field ", field);
+  }
 
 protected:
   /// Whether data of so many tokens are checked to their end, which then takes a second or so; of more, what the first

@@ -3,6 +3,7 @@
 #define GALVATRON_IMPORT_IMPORT_H
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct ImportOptions {
   std::string weights;
   /// Extents of the inputs [batch, seq]; 0 takes those of the trace's example.
   int64_t batch = 0, seq = 0;
+  /// Of named inputs, the extents behind the batch.
+  std::map<std::string, std::vector<int64_t>> shapes;
   /// The label of a position is the window's next token, instead of its own: for models that do not shift.
   bool labelsAreNext = false;
   /// Rows hold several documents, of which the model knows nothing: the program has the inputs `positions` and

@@ -23,6 +23,9 @@ int64_t byteWidth(ElementType type);
 const char *name(ElementType type);
 std::optional<ElementType> parseElementType(const std::string &name);
 
+/// Elements of any type but complex ones, one after another, as floats.
+void convertToFloats(ElementType type, const char *raw, int64_t count, float *out);
+
 struct Tensor {
   ElementType type = ElementType::F32;
   std::vector<int64_t> shape;

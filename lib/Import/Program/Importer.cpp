@@ -41,30 +41,52 @@ const RuleTable::Entry *RuleTable::find(StringRef op) const {
 
 Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, bool isPacked)
     : context(context), builder(&context), batch(batch), seq(seq), isPacked(isPacked) {
+  SmallVector<Input> inputs;
+  for (std::string_view name : llvm::ArrayRef(graph::kInputNames).take_front(isPacked ? 4 : 2))
+    inputs.push_back({std::string(name), ElementType::Int64, {batch, seq}});
+  createStep(inputs);
+  if (isPacked)
+    (*theModule)->setAttr(graph::kPackedAttr, builder.getUnitAttr());
+}
+
+Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, ArrayRef<Input> inputs)
+    : context(context), builder(&context), batch(batch), seq(seq), isPacked(false) {
+  createStep(inputs);
+  auto described = llvm::map_to_vector(inputs, [&](const Input &input) -> mlir::Attribute {
+    return builder.getDictionaryAttr(builder.getNamedAttr(graph::kInputNameKey, builder.getStringAttr(input.name)));
+  });
+  (*theModule)->setAttr(graph::kInputsAttr, builder.getArrayAttr(described));
+}
+
+void Importer::addRules() {
   addActivationRules(rules), addFunctionRules(rules), addScatterRules(rules), addStatisticsRules(rules);
   addAttentionRules(rules), addCreationRules(rules), addElementwiseRules(rules), addIndexingRules(rules);
   addLossRules(rules), addNormalizationRules(rules), addProductRules(rules), addReductionRules(rules);
   addJoiningRules(rules), addScalarRules(rules), addViewRules(rules);
+}
+
+void Importer::createStep(ArrayRef<Input> inputs) {
+  addRules();
   auto unknown = builder.getUnknownLoc();
   theModule = mlir::ModuleOp::create(unknown);
   (*theModule)->setAttr(graph::kBatchAttr, builder.getI64IntegerAttr(batch));
   (*theModule)->setAttr(graph::kSeqAttr, builder.getI64IntegerAttr(seq));
-  if (isPacked)
-    (*theModule)->setAttr(graph::kPackedAttr, builder.getUnitAttr());
   builder.setInsertionPointToEnd(theModule->getBody());
-  mlir::Type ids = emitter.type(ElementType::Int64, {batch, seq});
-  llvm::ArrayRef<std::string_view> names = llvm::ArrayRef(graph::kInputNames).take_front(isPacked ? 4 : 2);
-  auto type =
-      builder.getFunctionType(SmallVector<mlir::Type>(names.size(), ids), {emitter.type(ElementType::Float32, {})});
-  auto function = mlir::func::FuncOp::create(builder, unknown, "step", type);
+  SmallVector<mlir::Type> types;
+  for (const Input &input : inputs) {
+    types.push_back(emitter.type(input.type, input.shape));
+    inputTypes.push_back(input.type);
+  }
+  auto function = mlir::func::FuncOp::create(builder, unknown, "step",
+                                             builder.getFunctionType(types, {emitter.type(ElementType::Float32, {})}));
   builder.setInsertionPointToStart(function.addEntryBlock());
-  for (auto [argument, name] : llvm::zip_equal(function.getArguments(), names))
-    argument.setLoc(mlir::NameLoc::get(builder.getStringAttr(name)));
+  for (auto [argument, input] : llvm::zip_equal(function.getArguments(), inputs))
+    argument.setLoc(mlir::NameLoc::get(builder.getStringAttr(input.name)));
 }
 
 Value Importer::input(unsigned number) {
   mlir::Value argument = builder.getInsertionBlock()->getArgument(number);
-  return Tensor::of(number == 1 && movedLabels ? movedLabels : argument, ElementType::Int64);
+  return Tensor::of(number == 1 && movedLabels ? movedLabels : argument, inputTypes[number]);
 }
 
 void Importer::moveLabels() {
@@ -300,7 +322,9 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   mlir::func::ReturnOp::create(builder, builder.getUnknownLoc(), value);
   mlir::Block *body = builder.getInsertionBlock();
   eraseDetachedData(*body);
-  warnings = checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels, isPacked);
+  // Whatever else data are, labels are what they are to be: nobody shifts them.
+  if (!(*theModule)->hasAttr(graph::kInputsAttr))
+    warnings = checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels, isPacked);
   for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
     if (mlir::isOpTriviallyDead(&op))
       op.erase();

@@ -98,10 +98,19 @@ void addViewRules(RuleTable &table);
 
 class Importer {
 public:
-  /// `isPacked`: rows hold several documents, so the function has positions and documents too.
+  /// An argument of the function: int64 or float32, batch first.
+  struct Input {
+    std::string name;
+    ElementType type;
+    Shape shape;
+  };
+  /// Tokens with labels, [batch, seq]. `isPacked`: rows hold several documents, so the function has positions and
+  /// documents too.
   Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, bool isPacked = false);
+  /// Other data. `seq` is the length of its tokens, 1 where it has none.
+  Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, llvm::ArrayRef<Input> inputs);
 
-  /// The function's arguments, of `graph::kInputNames`, [batch, seq].
+  /// The function's arguments: of `graph::kInputNames`, or as they were given.
   Value input(unsigned number);
   static constexpr unsigned kPositions = 2, kDocuments = 3;
   /// Makes the label of a position the window's next token; before any call.
@@ -145,6 +154,8 @@ public:
   std::vector<std::string> warnings;
 
 private:
+  void addRules();
+  void createStep(llvm::ArrayRef<Input> inputs);
   llvm::SmallVector<Value, 1> callInPlace(llvm::StringRef op, const RuleTable::Entry &entry, Call &call);
   void makeView(const RuleTable::Entry &entry, Call &call, const Value &results);
   void write(Cell &cell, const Tensor &content, int time);
@@ -153,6 +164,7 @@ private:
   mlir::OwningOpRef<mlir::ModuleOp> theModule;
   RuleTable rules;
   llvm::StringMap<int64_t> dropouts; // per module path
+  llvm::SmallVector<ElementType> inputTypes;
   /// What `moveLabels` made, or null.
   mlir::Value movedLabels;
 };

@@ -30,6 +30,22 @@ static mlir::DictionaryAttr initOf(const json &distribution, mlir::Builder &buil
   return {};
 }
 
+/// Other inputs than those of tokens.
+static std::vector<Importer::Input> inputsOf(const json &root) {
+  auto names = root.value("inputs", std::vector<std::string>());
+  std::vector<Importer::Input> inputs;
+  if (names.size() >= 2 && names[0] == "input_ids" && names[1] == "labels" &&
+      (names.size() == 2 || (names.size() == 3 && names[2] == "position_ids")))
+    return inputs;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const json &type = root.at("input_types").at(i);
+    inputs.push_back({names[i], type.at("dtype") == "int64" ? ElementType::Int64 : ElementType::Float32, {}});
+    for (const json &extent : type.at("shape"))
+      inputs.back().shape.push_back(extent);
+  }
+  return inputs;
+}
+
 Description galvatron::importer::parseDescription(const std::string &text, mlir::MLIRContext &context) {
   Description result;
   if (text.empty())
@@ -45,6 +61,7 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
     result.prefix = root.value("prefix", "");
     result.exampleBatch = root.at("example").at("batch");
     result.exampleSeq = root.at("example").at("seq");
+    result.inputs = inputsOf(root);
     for (const json &bound : root.at("bounds"))
       result.bounds.push_back({bound.at("dimension"), bound.at("value"), bound.at("place"), bound.at("reason")});
     for (const json &parameter : root.at("parameters")) {

@@ -2,6 +2,8 @@
 #ifndef GALVATRON_IMPORT_TORCHSCRIPT_DESCRIPTION_H
 #define GALVATRON_IMPORT_TORCHSCRIPT_DESCRIPTION_H
 
+#include "lib/Import/Program/Importer.h"
+
 #include "mlir/IR/BuiltinAttributes.h"
 
 #include <map>
@@ -13,7 +15,7 @@ namespace galvatron::importer {
 
 /// A size that an import must have, as the exporter found.
 struct Bound {
-  std::string dimension; // "batch" or "seq", as the options are called
+  std::string dimension; // "batch" or "seq", as the options are called, or of an input, as "pixel_values[2]"
   int64_t value = 0;
   std::string place, reason;
 };
@@ -25,6 +27,8 @@ struct Description {
   /// Removed from the front of attribute paths.
   std::string prefix;
   int64_t exampleBatch = 0, exampleSeq = 0;
+  /// What forward takes, as in the example; empty: input_ids and labels, and position_ids where its argument says so.
+  std::vector<Importer::Input> inputs;
   std::vector<Bound> bounds;
   std::map<std::string, mlir::DictionaryAttr> inits; // by parameter name
   std::vector<std::vector<std::string>> ties;        // canonical name first

@@ -16,6 +16,8 @@
 #include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include "llvm/ADT/StringExtras.h"
+
 #include <filesystem>
 
 using namespace galvatron;
@@ -69,16 +71,85 @@ static void describeBuffers(mlir::ModuleOp program, const Reader &reader, llvm::
     program->setAttr(graph::kCarriedAttr, builder.getArrayAttr(entries));
 }
 
+/// The sizes of an import.
+struct Sizes {
+  int64_t batch, seq;
+  /// Of other data than tokens.
+  std::vector<Importer::Input> inputs;
+
+  /// The size that a bound is about.
+  int64_t of(const Bound &bound) const {
+    if (bound.dimension == "batch" || bound.dimension == "seq")
+      return bound.dimension == "batch" ? batch : seq;
+    auto [name, dim] = llvm::StringRef(bound.dimension).rtrim(']').split('[');
+    size_t number = 0;
+    for (const Importer::Input &input : inputs)
+      if (input.name == name && !dim.getAsInteger(10, number) && number < input.shape.size())
+        return input.shape[number];
+    throw ImportError("galvatron.json in the archive has a bound of " + bound.dimension +
+                      ", which is no size of an input; export the model again");
+  }
+};
+
 /// Refuses sizes that the traced program is not for.
-static void checkBounds(const Description &description, int64_t batch, int64_t seq) {
+static void checkBounds(const Description &description, const Sizes &sizes) {
   for (const Bound &bound : description.bounds) {
-    int64_t asked = bound.dimension == "batch" ? batch : seq;
-    std::string option = "--" + bound.dimension + " ";
+    int64_t asked = sizes.of(bound);
+    bool isOption = bound.dimension == "batch" || bound.dimension == "seq";
+    std::string option = isOption ? "--" + bound.dimension + " " : bound.dimension + " = ";
     if (asked != bound.value)
       throw ImportError("expects " + option + std::to_string(bound.value) + ", the example's, but got " + option +
-                        std::to_string(asked) + ": " + bound.place + " " + bound.reason + "; pass " + option +
-                        std::to_string(bound.value) + ", or export an example of the size to import");
+                        std::to_string(asked) + ": " + bound.place + " " + bound.reason + "; " +
+                        (isOption ? "pass " + option + std::to_string(bound.value) : "leave --shape out") +
+                        ", or export an example of the size to import");
   }
+}
+
+/// The example's inputs, with the sizes that were asked for.
+static Sizes sizesOf(const Description &description, const ImportOptions &options) {
+  Sizes sizes = {options.batch ? options.batch : description.exampleBatch,
+                 options.seq ? options.seq : description.exampleSeq, description.inputs};
+  if (sizes.batch <= 0 || sizes.seq <= 0)
+    throw ImportError("the archive has no galvatron.json that tells its example's sizes; pass --batch and --seq");
+  if (sizes.inputs.empty()) {
+    if (!options.shapes.empty())
+      throw ImportError("--shape is for modules exported with named inputs; this one takes tokens, whose length is "
+                        "--seq");
+    return sizes;
+  }
+  auto isLength = [&](const Importer::Input &input) {
+    return input.type == ElementType::Int64 && input.shape.size() == 2 && input.shape[1] == description.exampleSeq;
+  };
+  bool hasTokens =
+      llvm::any_of(sizes.inputs, [&](const Importer::Input &i) { return i.name == "input_ids" && isLength(i); });
+  if (options.seq && !hasTokens)
+    throw ImportError("--seq is the length of input_ids [batch, seq], which this module has none of; use --shape "
+                      "NAME=SIZE");
+  for (Importer::Input &input : sizes.inputs) {
+    if (hasTokens && isLength(input))
+      input.shape[1] = sizes.seq;
+    input.shape[0] = sizes.batch;
+  }
+  for (const auto &[name, shape] : options.shapes) {
+    auto found = llvm::find_if(sizes.inputs, [&](const Importer::Input &input) { return input.name == name; });
+    if (found == sizes.inputs.end())
+      throw ImportError("--shape names " + name + ", but the inputs are " +
+                        llvm::join(llvm::map_range(sizes.inputs, [](const auto &i) { return i.name; }), ", "));
+    if (found->shape.size() != shape.size() + 1)
+      throw ImportError("--shape " + name + " expects " + std::to_string(found->shape.size() - 1) +
+                        " sizes behind the batch, but got " + std::to_string(shape.size()));
+    std::copy(shape.begin(), shape.end(), found->shape.begin() + 1);
+    if (name == "input_ids" && shape.size() == 1)
+      sizes.seq = shape[0];
+  }
+  return sizes;
+}
+
+/// An importer for these sizes, and how many of its inputs the module takes.
+static std::unique_ptr<Importer> makeImporter(mlir::MLIRContext &context, const Sizes &sizes, bool isPacked) {
+  if (!sizes.inputs.empty())
+    return std::make_unique<Importer>(context, sizes.batch, sizes.seq, sizes.inputs);
+  return std::make_unique<Importer>(context, sizes.batch, sizes.seq, isPacked);
 }
 
 /// The first check that fails; null if all hold.
@@ -90,15 +161,19 @@ static const Reader::Check *findFailed(const Reader &reader) {
 /// What computes with the batch in Python, so that the program is for this batch alone; empty if nothing does.
 /// Programs of other batches tell: the smallest, and a large one that nothing divides.
 static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit::Module &module,
-                                   const Parameters &parameters, const Description &description, int64_t seq) {
+                                   const Parameters &parameters, const Description &description, Sizes sizes,
+                                   size_t count) {
   for (const Bound &bound : description.bounds)
     if (bound.dimension == "batch")
       return bound.place + " " + bound.reason;
   for (int64_t batch : {1, 2, 1000003}) {
-    Importer importer(context, batch, seq, Reader::isPacked(module));
-    Reader reader(importer, parameters);
+    sizes.batch = batch;
+    for (Importer::Input &input : sizes.inputs)
+      input.shape[0] = batch;
+    std::unique_ptr<Importer> importer = makeImporter(context, sizes, count == 3);
+    Reader reader(*importer, parameters);
     try {
-      reader.run(module);
+      reader.run(module, count);
     } catch (const ImportError &) {
       continue; // as an import for that batch would say
     }
@@ -125,33 +200,35 @@ static void insertDocuments(mlir::ModuleOp program) {
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
                                               const ImportOptions &options, std::vector<std::string> &warnings) {
-  int64_t batch = options.batch ? options.batch : description.exampleBatch;
-  int64_t seq = options.seq ? options.seq : description.exampleSeq;
-  if (batch <= 0 || seq <= 0)
-    throw ImportError("the archive has no galvatron.json that tells its example's sizes; pass --batch and --seq");
-  checkBounds(description, batch, seq);
-  bool isPacked = Reader::isPacked(module);
+  Sizes sizes = sizesOf(description, options);
+  checkBounds(description, sizes);
+  bool isNamed = !sizes.inputs.empty(), isPacked = !isNamed && Reader::isPacked(module);
+  size_t count = isNamed ? sizes.inputs.size() : Reader::numTokenInputs(module);
+  if (isNamed && (options.hasDocuments || options.labelsAreNext))
+    throw ImportError(std::string(options.hasDocuments ? "--documents" : "--labels next") +
+                      " is for modules of input_ids and labels alone; the data of named inputs say both");
   if (isPacked && options.hasDocuments)
     throw ImportError("--documents is for modules without position_ids as third input; this one has it, and keeps "
                       "documents apart itself: import it without --documents");
-  Importer importer(context, batch, seq, isPacked || options.hasDocuments);
+  std::unique_ptr<Importer> made = makeImporter(context, sizes, isPacked || options.hasDocuments);
+  Importer &importer = *made;
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
   if (options.labelsAreNext)
     importer.moveLabels();
   Reader reader(importer, parameters);
-  Value loss = reader.run(module);
-  auto sizes = [](int64_t batch, int64_t seq) {
+  Value loss = reader.run(module, count);
+  auto describe = [](int64_t batch, int64_t seq) {
     return "--batch " + std::to_string(batch) + " --seq " + std::to_string(seq);
   };
-  bool asTraced = batch == description.exampleBatch && seq == description.exampleSeq;
+  bool asTraced = sizes.batch == description.exampleBatch && sizes.seq == description.exampleSeq && options.shapes.empty();
   if (const Reader::Check *failed = findFailed(reader); failed && !asTraced)
-    throw ImportError(failed->otherwise + " (" + sizes(batch, seq) + ", not " +
-                      sizes(description.exampleBatch, description.exampleSeq) +
+    throw ImportError(failed->otherwise + " (" + describe(sizes.batch, sizes.seq) + ", not " +
+                      describe(description.exampleBatch, description.exampleSeq) +
                       "); pass those, or export an example of the sizes to import");
   std::string holder;
   if (!reader.checks.empty() || !description.bounds.empty())
-    holder = findBatchHolder(context, module, parameters, description, seq);
+    holder = findBatchHolder(context, module, parameters, description, sizes, count);
   if (!holder.empty())
     importer.module()->setAttr(graph::kBatchHeldByAttr, mlir::StringAttr::get(&context, holder));
   mlir::OwningOpRef<mlir::ModuleOp> program = importer.finish(loss);

@@ -63,10 +63,14 @@ bool Reader::isPacked(const jit::Module &module) {
   return packed;
 }
 
-Value Reader::run(const jit::Module &module) {
-  llvm::SmallVector<Slot> inputs = {importer.input(0), importer.input(1)};
-  if (isPacked(module))
-    inputs.push_back(importer.input(Importer::kPositions));
+Value Reader::run(const jit::Module &module, size_t count) {
+  const auto *method = module.type()->findMethod("forward");
+  if (!method || method->getSchema().arguments().size() != count + 1)
+    throw ImportError("expects a forward of the " + std::to_string(count) +
+                      " inputs that galvatron.json names; export the module again");
+  llvm::SmallVector<Slot> inputs;
+  for (unsigned number = 0; number < count; ++number)
+    inputs.push_back(importer.input(number));
   std::vector<Value> results = callMethod({module, ""}, "forward", inputs, "");
   Value loss = results.at(0);
   if (loss.isList() && loss.list().size() == 1)

@@ -17,9 +17,12 @@ public:
   /// Whether forward takes position_ids as well: rows hold several documents. Throws ImportError where its inputs are
   /// others.
   static bool isPacked(const torch::jit::Module &module);
-  /// Runs `forward(input_ids, labels)`, or `forward(input_ids, labels, position_ids)`, and returns its result, the
-  /// loss. Every parameter is in the program then, whether something reads it or not.
-  Value run(const torch::jit::Module &module);
+  /// Runs `forward` on the importer's inputs, of which it takes `count` (of packed rows the tokens, the labels and the
+  /// positions), and returns its result, the loss. Every parameter is in the program then, whether something reads it
+  /// or not.
+  Value run(const torch::jit::Module &module, size_t count);
+  /// Of input_ids, labels and perhaps position_ids.
+  static size_t numTokenInputs(const torch::jit::Module &module) { return isPacked(module) ? 3 : 2; }
   /// Whether the program has the buffer's values.
   bool reads(const Buffer &buffer) const { return buffers.count(buffer.path); }
 

@@ -8,7 +8,7 @@
 
 static const char kUsage[] =
     "usage: galvatron-import <model.pt> [--batch N] [--seq N] [--labels same|next] [--documents]\n"
-    "                        [--weights FILE|DIR] [-o model.mlir]\n\n"
+    "                        [--shape NAME=64 ...] [--weights FILE|DIR] [-o model.mlir]\n\n"
     "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
     "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
     "               weights, where exported, go beside it as .safetensors\n"
@@ -17,6 +17,8 @@ static const char kUsage[] =
     "               BF16; beside the output they are links, or copies on another disk\n"
     "  --batch N    global batch, in sequences (default: the export's example)\n"
     "  --seq N      sequence length, in tokens (default: the export's example)\n"
+    "  --shape NAME=64, NAME=3x224x224  sizes behind the batch of a named input (default: the export's example);\n"
+    "               may be repeated\n"
     "  --labels L   what the module gets as labels: same (default), the tokens themselves,\n"
     "               for modules that shift them, as those of transformers do; or next, for\n"
     "               modules whose loader would shift: the label of a position is the next\n"
@@ -32,6 +34,25 @@ static const char kUsage[] =
 static int fail(const std::string &message) {
   std::fprintf(stderr, "galvatron-import: error: %s\n", message.c_str());
   return 1;
+}
+
+/// NAME=SIZE, sizes joined by x.
+static bool readShape(const std::string &text, std::map<std::string, std::vector<int64_t>> &shapes) {
+  size_t equal = text.find('=');
+  if (equal == 0 || equal == std::string::npos)
+    return false;
+  std::vector<int64_t> sizes;
+  for (size_t at = equal + 1; at <= text.size();) {
+    size_t end = std::min(text.find('x', at), text.size());
+    char *stop = nullptr;
+    std::string word = text.substr(at, end - at);
+    long long size = std::strtoll(word.c_str(), &stop, 10);
+    if (word.empty() || *stop || size <= 0 || size > 1LL << 40)
+      return false;
+    sizes.push_back(size);
+    at = end + 1;
+  }
+  return shapes.emplace(text.substr(0, equal), sizes).second;
 }
 
 int galvatron::runImportTool(int argc, char **argv) {
@@ -68,6 +89,9 @@ int galvatron::runImportTool(int argc, char **argv) {
       if (value.empty() || *end || number <= 0 || number > 1LL << 40)
         return fail("expects a positive number for " + name + ", but got '" + value + "'");
       (name == "--batch" ? options.batch : options.seq) = number;
+    } else if (name == "--shape") {
+      if (!readShape(value, options.shapes))
+        return fail("expects --shape NAME=64 or NAME=3x224x224, but got '" + value + "'");
     } else if (name == "--labels") {
       if (value != "same" && value != "next")
         return fail("expects --labels same or next, but got '" + value + "'");

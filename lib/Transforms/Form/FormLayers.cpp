@@ -6,6 +6,7 @@
 #include "FormLayers.h"
 
 #include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphInputs.h"
 
 #include "galvatron/Transforms/Passes.h"
 
@@ -229,6 +230,7 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       return signalPassFailure();
     SmallVector<LayerOp> types = formTypes(step, layers);
     setVocabulary(step);
+    describeInputs(step);
     setTied(step);
     setCarried(step, layers);
     replaceStep(step, layers, types);
@@ -354,6 +356,42 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       if (isa<ReshapeOp, TransposeOp, SliceOp>(op) && fromIds.contains(op.getOperand(0)))
         fromIds.insert(op.getResult(0));
     }
+  }
+
+  /// What data of an input index, however they are laid out before: rows of the smallest table, classes of a loss.
+  DictionaryAttr describeInput(DictionaryAttr known, BlockArgument argument) {
+    NamedAttrList described(known);
+    Builder builder(&getContext());
+    described.set(kInputTypeKey, TypeAttr::get(argument.getType()));
+    int64_t below = 0;
+    auto narrow = [&](int64_t count) { below = below ? std::min(below, count) : count; };
+    llvm::SetVector<Value> same;
+    if (cast<RankedTensorType>(argument.getType()).getElementType().isInteger())
+      same.insert(argument);
+    for (unsigned i = 0; i < same.size(); ++i)
+      for (Operation *user : same[i].getUsers()) {
+        if (auto embedding = dyn_cast<EmbeddingOp>(user); embedding && embedding.getIds() == same[i])
+          narrow(cast<RankedTensorType>(embedding.getTable().getType()).getDimSize(0));
+        else if (auto loss = dyn_cast<CrossEntropyOp>(user); loss && loss.getLabels() == same[i]) {
+          narrow(cast<RankedTensorType>(loss.getLogits().getType()).getShape().back());
+          if (int64_t(loss.getIgnoreIndex()) != CrossEntropyOp::kIgnoresNothing)
+            described.set(kInputIgnoredKey, builder.getI64IntegerAttr(loss.getIgnoreIndex()));
+        } else if (isa<ReshapeOp, TransposeOp, SliceOp, ShiftOp, BroadcastOp>(user))
+          same.insert(user->getResult(0));
+      }
+    if (below)
+      described.set(kInputBelowKey, builder.getI64IntegerAttr(below));
+    return described.getDictionary(&getContext());
+  }
+
+  void describeInputs(func::FuncOp step) {
+    auto inputs = getOperation()->getAttrOfType<ArrayAttr>(kInputsAttr);
+    if (!inputs)
+      return;
+    SmallVector<Attribute> described;
+    for (auto [input, argument] : llvm::zip(inputs.getAsRange<DictionaryAttr>(), step.getArguments()))
+      described.push_back(describeInput(input, argument));
+    getOperation()->setAttr(kInputsAttr, Builder(&getContext()).getArrayAttr(described));
   }
 
   /// Calls name a parameter by its first name; files may have it under the others.

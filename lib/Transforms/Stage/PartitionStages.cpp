@@ -89,9 +89,9 @@ FailureOr<int64_t> PartitionStagesPass::readPart(graph::CallOp call) {
 }
 
 LogicalResult PartitionStagesPass::readStages() {
-  if (step.getNumArguments() > std::size(graph::kInputNames))
-    return step.emitOpError("expects at most ")
-           << std::size(graph::kInputNames) << " inputs, but got " << step.getNumArguments();
+  auto inputs = getOperation()->getAttrOfType<ArrayAttr>(graph::kInputsAttr);
+  if (size_t known = inputs ? inputs.size() : std::size(graph::kInputNames); step.getNumArguments() > known)
+    return step.emitOpError("expects at most ") << known << " inputs, but got " << step.getNumArguments();
   int64_t last = 0;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
     FailureOr<int64_t> part = readPart(call);
@@ -144,7 +144,7 @@ Value PartitionStagesPass::inputIn(int64_t stage, BlockArgument argument, Type t
   Value &input = inputs[{{argument, type}, stage}];
   if (!input) {
     OpBuilder builder = builderOf(stage);
-    input = dist::InputOp::create(builder, argument.getLoc(), type, graph::kInputNames[argument.getArgNumber()]);
+    input = dist::InputOp::create(builder, argument.getLoc(), type, graph::getInputName(getOperation(), argument.getArgNumber()));
   }
   return input;
 }
