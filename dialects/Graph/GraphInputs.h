@@ -25,6 +25,10 @@ inline constexpr llvm::StringLiteral kNextLabelsAttr = "graph.next_labels";
 /// On a module whose labels are read as they come: what each position is to predict, this number where nothing.
 inline constexpr llvm::StringLiteral kIgnoredLabelAttr = "graph.ignored_label";
 
+/// On a module whose data may say of any label that it does not count, so that the number of those that do is found in
+/// each batch.
+inline constexpr llvm::StringLiteral kCountsLabelsAttr = "graph.counts_labels";
+
 /// What an argument of `@step` is called.
 std::string getInputName(mlir::ModuleOp module, unsigned argument);
 

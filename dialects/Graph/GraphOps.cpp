@@ -311,7 +311,8 @@ int64_t CrossEntropyOp::getNumValidLabels() {
 bool CrossEntropyOp::hasStaticCount() {
   auto module = (*this)->getParentOfType<ModuleOp>();
   if (int64_t(getIgnoreIndex()) >= 0 ||
-      (module && (module->hasAttr(kPackedAttr) || module->hasAttr(kIgnoredLabelAttr))))
+      (module && llvm::any_of(ArrayRef{kPackedAttr, kIgnoredLabelAttr, kInputsAttr, kCountsLabelsAttr},
+                              [&](StringRef name) { return module->hasAttr(name); })))
     return false;
   Value labels = withoutViews(getLabels());
   if (auto shift = labels.getDefiningOp<ShiftOp>();

@@ -164,6 +164,7 @@ private:
   mlir::LogicalResult readBackward(const Compute &compute, Call &call, exec::FunctionOp function, size_t numKept);
   /// The gradients of parameters that it leaves, its last results.
   mlir::LogicalResult writeGradients(const Compute &compute, Call &call, exec::FunctionOp function, bool inWeights);
+  graph::TotalOp findTotal(const Compute &compute);
   mlir::LogicalResult runTotal(const Compute &compute);
   /// That an entry gives a body as many buffers as it has arguments, and writes nothing over what it reads.
   mlir::LogicalResult checkArguments(const Compute &compute, exec::FunctionOp function, size_t reads);

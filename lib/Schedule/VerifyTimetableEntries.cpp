@@ -283,24 +283,41 @@ LogicalResult StageProver::runWeights(const Compute &compute, Call &call) {
   return writeGradients(compute, call, call.weights, /*inWeights=*/true);
 }
 
-LogicalResult StageProver::runTotal(const Compute &compute) {
+/// Of the totals that call this function, the one that reads these buffers; else the first.
+graph::TotalOp StageProver::findTotal(const Compute &compute) {
+  graph::TotalOp first;
   for (auto total : stage.getBody().front().getOps<graph::TotalOp>()) {
-    auto layer = symbols.lookup<dist::LayerOp>(total.getCallee());
-    if (layer.getForward() != compute.function)
+    if (symbols.lookup<dist::LayerOp>(total.getCallee()).getForward() != compute.function)
       continue;
-    auto function = symbols.lookup<exec::FunctionOp>(layer.getForward());
-    size_t reads = total.getInputs().size();
-    if (failed(checkArguments(compute, function, reads)))
-      return failure();
-    for (auto [argument, input] : llvm::enumerate(total.getInputs()))
-      if (failed(readValue(compute.reads[argument], sizeOf(function.getArgumentTypes()[argument]), input)))
-        return failure();
-    if (failed(writeScratch(compute, function)))
-      return failure();
-    return write(compute.writes.front(), sizeOf(function.getArgumentTypes()[reads]),
-                 {Content::Kind::TotalPart, total.getAsOpaquePointer(), microBatch(), 0});
+    first = first ? first : total;
+    bool readsThese = compute.reads.size() == total.getInputs().size();
+    for (auto [reference, input] : llvm::zip(compute.reads, total.getInputs())) {
+      auto at = inputs.find(input);
+      readsThese &= at != inputs.end() && at->second.first == reference.buffer;
+    }
+    if (readsThese)
+      return total;
   }
-  return fail("expects a graph.total that calls @" + compute.function + " for " + here() + ", but the stage has none");
+  return first;
+}
+
+LogicalResult StageProver::runTotal(const Compute &compute) {
+  graph::TotalOp total = findTotal(compute);
+  if (!total)
+    return fail("expects a graph.total that calls @" + compute.function + " for " + here() +
+                ", but the stage has none");
+  auto layer = symbols.lookup<dist::LayerOp>(total.getCallee());
+  auto function = symbols.lookup<exec::FunctionOp>(layer.getForward());
+  size_t reads = total.getInputs().size();
+  if (failed(checkArguments(compute, function, reads)))
+    return failure();
+  for (auto [argument, input] : llvm::enumerate(total.getInputs()))
+    if (failed(readValue(compute.reads[argument], sizeOf(function.getArgumentTypes()[argument]), input)))
+      return failure();
+  if (failed(writeScratch(compute, function)))
+    return failure();
+  return write(compute.writes.front(), sizeOf(function.getArgumentTypes()[reads]),
+               {Content::Kind::TotalPart, total.getAsOpaquePointer(), microBatch(), 0});
 }
 
 LogicalResult StageProver::visit(const Compute &compute) {

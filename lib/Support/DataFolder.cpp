@@ -190,8 +190,9 @@ std::optional<Folder::Array> Folder::openNumpy(const std::string &path, std::str
   int64_t begin = version == 1 ? 10 : 12;
   int64_t length = version == 1 ? int64_t(load<uint16_t>(start + 8)) : int64_t(load<uint32_t>(start + 8));
   if (length > kMostHeaderBytes || begin + length > bytes)
-    return refuse("has a header of " + std::to_string(length) + " bytes, of which there are not as many, or more than " +
-                  std::to_string(kMostHeaderBytes) + "; it is damaged");
+    return refuse("has a header of " + std::to_string(length) +
+                  " bytes, of which there are not as many, or more than " + std::to_string(kMostHeaderBytes) +
+                  "; it is damaged");
   std::string header(size_t(length), '\0');
   if (!readAll(*array.file, begin, length, header.data()))
     return refuse("cannot be read: " + std::string(std::strerror(errno)));
@@ -200,8 +201,9 @@ std::optional<Folder::Array> Folder::openNumpy(const std::string &path, std::str
     described = described.substr(1, described.find('\'', 1) - 1);
   std::optional<ElementType> type = numpyType(described);
   if (!type)
-    return refuse("has elements of type " + (described.empty() ? "that its header does not tell" : described) +
-                  ", but little-endian integers, bool and floats of 16, 32 and 64 bits are read; convert it with astype");
+    return refuse(
+        "has elements of type " + (described.empty() ? "that its header does not tell" : described) +
+        ", but little-endian integers, bool and floats of 16, 32 and 64 bits are read; convert it with astype");
   if (valueOf(header, "fortran_order", ",}") != "False")
     return refuse("is in Fortran order; write numpy.ascontiguousarray of it");
   if (!readShape(valueOf(header, "shape", ")"), array.shape))
@@ -229,7 +231,8 @@ bool Folder::add(size_t number, Array array, std::string &error) {
     return refuse(std::string("is ") + safetensors::name(array.type) + ", but this program reads " +
                   (field.isFloat ? "floats (F32, F16, BF16, F64, or U8 as 0 to 255)" : "integers or bool") +
                   "; convert it");
-  if (array.shape.empty() || !std::equal(array.shape.begin() + 1, array.shape.end(), field.shape.begin(), field.shape.end()))
+  if (array.shape.empty() ||
+      !std::equal(array.shape.begin() + 1, array.shape.end(), field.shape.begin(), field.shape.end()))
     return refuse("is of shape " + describe(array.shape) + ", but this program takes samples of " +
                   describe(field.shape) + "; convert it, or import the model with --shape or --seq for these");
   if (array.shape[0] == 0)
@@ -257,8 +260,9 @@ std::optional<Folder> Folder::open(const std::string &path, const std::vector<Fi
     std::string file = (fs::path(path) / (fields[i].name + ".npy")).string();
     if (shards.empty()) {
       if (!fs::exists(file, code)) {
-        error = path + " has no " + fields[i].name + ".npy, nor any .safetensors; write one file for each input of the "
-                                                   "program, samples first";
+        error = path + " has no " + fields[i].name +
+                ".npy, nor any .safetensors; write one file for each input of the "
+                "program, samples first";
         return std::nullopt;
       }
       std::optional<Array> array = openNumpy(file, error);

@@ -237,6 +237,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"vocabulary", integer("graph.vocabulary")},
                    {"precision", graph::getPrecision(module).str()},
                    {"packed", module->hasAttr(graph::kPackedAttr)},
+                   {"counts_labels", module->hasAttr(graph::kCountsLabelsAttr)},
                    {"model", modelName.str()},
                    {"device", timetable.device},
                    {"program", program.str()},

@@ -12,6 +12,7 @@ Schema, version 2:
     training       true: dropout is in the trace with its probability
     inputs         names, in order: ["input_ids", "labels"], or with "position_ids"; or others of forward's
     input_types    [{"dtype": "int64" | "float32", "shape"}] of these in the trace, batch first
+    counts_labels  whether data may say of any label that it does not count (-100), as the example was given by name
     example        {"batch", "seq"} of the trace; seq is the length of input_ids, 1 where there are none
     bounds         [{"dimension": "batch" | "seq" | "NAME[DIM]", "value", "place", "reason"}]: sizes that an import must
                    have; NAME[DIM]: of an input, those that seq is not.

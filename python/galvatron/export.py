@@ -50,7 +50,7 @@ def save(
                     `with galvatron.export.weightless():` has parameters without memory.
     example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do. With
                     position_ids as third, rows hold several documents, each with positions from 0.
-                    A dictionary with other names has any of forward's keyword arguments: int64 or float32, batch
+                    A dictionary with other names, types or shapes has any of forward's keyword arguments: int64 or float32, batch
                     first, of any rank; data then come from a folder with each of them (docs/inputs.md).
                     Only the trace uses them: shapes are chosen at import, as far as the module does not
                     compute with them in Python (docs/models.md).
@@ -75,11 +75,13 @@ def save(
             f"expects an eager nn.Module, but got {type(module).__name__}; export the original"
         )
     inputs = _example(example_inputs)
+    are_named = isinstance(example_inputs, Mapping)
     drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
     try:
         with tracing.expanded_parameters(module) if weightless else contextlib.nullcontext():
             found = examples.Examination(module, inputs, weightless).run()
             facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
+            facts["counts_labels"] = are_named
             facts["bounds"] = [bound.to_json() for bound in found.bounds]
             description = archive.describe(module, drawn, inputs, facts)
             archive.write(found.trace, path, description)
@@ -111,6 +113,9 @@ def _example(inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor]) -> dic
     if isinstance(inputs, Mapping):
         if set(inputs) in (set(INPUTS[:2]), set(INPUTS)):
             inputs = {name: inputs[name] for name in INPUTS if name in inputs}
+        if not are_tokens(tuple(inputs)) or not _is_one_shape(inputs):
+            _check_named(inputs)
+            return dict(inputs)
     elif len(inputs) in (2, 3):
         inputs = dict(zip(INPUTS, inputs))
     else:
@@ -118,8 +123,15 @@ def _example(inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor]) -> dic
             f"expects example inputs input_ids and labels, and position_ids or not, but got {len(inputs)}; give a"
             " dictionary of forward's keyword arguments for others"
         )
-    (_check_tokens if are_tokens(tuple(inputs)) else _check_named)(inputs)
-    return dict(inputs)
+    _check_tokens(inputs)
+    return inputs
+
+
+def _is_one_shape(inputs: Mapping[str, torch.Tensor]) -> bool:
+    tensors = list(inputs.values())
+    return all(isinstance(t, torch.Tensor) and t.dtype == torch.int64 and t.dim() == 2 for t in tensors) and (
+        len({t.shape for t in tensors}) == 1
+    )
 
 
 def _described(tensor: object) -> str:

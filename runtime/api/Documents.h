@@ -27,12 +27,14 @@ template <typename T> class PackedRow {
 public:
   /// `stream` has the row's `seq` tokens, and perhaps one more that the last of them is to predict. `ends[i]`: a
   /// document ends with token i; without it, with each token `eod`. `given[i]`: what position i is to predict, or
-  /// kIgnoredLabel; without it, the token after it. Given ones need a program that takes them. `positions` count from 0
+  /// kIgnoredLabel; without it, the token after it. A program that shifts labels itself gets them as they are given.
+  /// `positions` count from 0
   /// in each document, `documents` from 0 in the row. The last token of a document has no label: where labels are
   /// shifted by the program, that is the first label of the next one.
   PackedRow(const std::vector<T> &stream, size_t seq, const RowRules &rules, const std::vector<bool> &ends = {},
             const std::vector<T> &given = {})
-      : tokens(stream.begin(), stream.begin() + seq), labels(tokens), positions(seq), documents(seq) {
+      : tokens(stream.begin(), stream.begin() + seq), labels(given.empty() || rules.labelsAreNext ? tokens : given),
+        positions(seq), documents(seq) {
     auto isEod = [&](size_t i) { return rules.eod >= 0 && tokens[i] == T(rules.eod); };
     auto endsDocument = [&](size_t i) {
       return rules.resets && ((rules.eod >= 0 && !rules.byIndex) || ends.empty() ? isEod(i) : ends[i]);

@@ -113,6 +113,7 @@ void read(const json &root, Manifest &m) {
   m.vocabulary = root.at("vocabulary");
   m.precision = root.value("precision", "fp32");
   m.isPacked = root.value("packed", false);
+  m.countsLabels = root.value("counts_labels", false);
   if (auto ignored = root.find("ignored_label"); ignored != root.end())
     m.ignoredLabel = ignored->get<int64_t>();
   m.arenaBytes = root.at("arena_bytes");
@@ -179,8 +180,8 @@ Status checkInputs(const Manifest &m) {
     if (!m.readsTokens() && !number)
       return Status::error("expects one of the program's fields as an input, but got ", input.name);
     if (number && input.shape.size() != m.fields[*number].shape.size() + 1)
-      return Status::error("expects ", input.name, " of ", m.fields[*number].shape.size() + 1,
-                           " dimensions, but got ", input.shape.size());
+      return Status::error("expects ", input.name, " of ", m.fields[*number].shape.size() + 1, " dimensions, but got ",
+                           input.shape.size());
   }
   return Status::success();
 }

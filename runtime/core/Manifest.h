@@ -106,8 +106,9 @@ struct Manifest {
   std::vector<int64_t> mesh;
   std::string schedule, model, program, weights, buffers, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
-  std::string precision; // of activations and products: fp32, bf16 or fp16
-  bool isPacked = false; // the program has positions and documents
+  std::string precision;     // of activations and products: fp32, bf16 or fp16
+  bool isPacked = false;     // the program has positions and documents
+  bool countsLabels = false; // data may say of any label that it does not count
   /// The reader gives each position the token that it is to predict, this one where there is none; none: the program
   /// shifts its labels itself.
   std::optional<int64_t> ignoredLabel;
@@ -128,6 +129,8 @@ struct Manifest {
   int64_t copyType() const { return precision == "fp16" ? GVRT_F16 : GVRT_BF16; }
 
   bool readsTokens() const { return fields.empty(); }
+  /// Whether any label may be one that does not count.
+  bool takesIgnoredLabels() const { return isPacked || ignoredLabel || countsLabels; }
   /// Whether `sequence` counts something.
   bool hasTokens() const { return readsTokens() || findField("input_ids"); }
   /// The field of that name, or none.

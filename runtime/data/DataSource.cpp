@@ -58,12 +58,9 @@ Status DataSource::openWords(const Request &request) {
   order.seed = seed;
   order.eod = options.eod;
   order.resets = options.keepsDocuments();
-  if (!manifest.readsTokens())
-    return openNamed(request);
   std::error_code ignored;
-  if (words.size() == 1 && fs::is_directory(words[0], ignored))
-    return Status::error(request.dataOption, " names the folder ", words[0],
-                         ", which programs of named inputs read; this one reads tokens: name a file or a PREFIX");
+  if (!manifest.readsTokens() || (words.size() == 1 && fs::is_directory(words[0], ignored)))
+    return openNamed(request);
   bool areIndexed = isIndexed(words);
   order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
   if (!request.labels.empty() && order.samples != "row" && order.samples != "packed")
@@ -87,6 +84,17 @@ Status DataSource::openWords(const Request &request) {
   return status.ok() ? checkDocuments() : status;
 }
 
+/// What a folder has for a program: its fields, or tokens and labels as forward takes them.
+static std::vector<data::Field> fieldsOf(const Manifest &manifest) {
+  if (!manifest.readsTokens())
+    return manifest.fields;
+  data::Field ids = {"input_ids", false, {manifest.sequence}, manifest.vocabulary, {}}, labels = ids;
+  labels.name = "labels";
+  if (manifest.takesIgnoredLabels())
+    labels.ignored = kIgnoredLabel;
+  return {ids, labels};
+}
+
 Status DataSource::openNamed(const Request &request) {
   order.samples = "folder";
   for (auto [flag, isGiven] : {std::pair{"--samples", !options.samples.empty()},
@@ -94,7 +102,7 @@ Status DataSource::openNamed(const Request &request) {
                                {"--reset-at-documents", options.resetAtDocuments},
                                {request.labelsOption, !request.labels.empty()}})
     if (isGiven)
-      return Status::error(flag, " is for programs that read tokens, but this one reads named inputs; leave it out");
+      return Status::error(flag, " is for files of tokens, but the data are a folder of named inputs; leave it out");
   if (request.share == Share::Training)
     if (Status status = checkSampleOptions(options, order.samples); !status.ok())
       return status;
@@ -105,15 +113,15 @@ Status DataSource::openNamed(const Request &request) {
     return Status::error(request.dataOption, " of a program that reads named inputs is one folder, but got ",
                          request.words.size(), " words");
   std::string error;
-  folder = data::Folder::open(request.words[0], manifest.fields, error);
+  folder = data::Folder::open(request.words[0], fieldsOf(manifest), error);
   if (!folder)
     return Status::error(request.dataOption, ": ", error);
   order.file = fs::path(request.words[0]).lexically_normal().filename();
   order.bytes = folder->numBytes();
   order.tokens = folder->numSamples() * manifest.sequence;
   order.contents = fingerprint(folder->getFiles());
-  text = request.words[0] + ", " + std::to_string(folder->numSamples()) + " samples" +
-         (order.shuffle ? ", shuffled" : "");
+  text =
+      request.words[0] + ", " + std::to_string(folder->numSamples()) + " samples" + (order.shuffle ? ", shuffled" : "");
   return Status::success();
 }
 
@@ -216,7 +224,7 @@ Status DataSource::checkDocuments() const {
   if (options.eod >= manifest.vocabulary)
     return Status::error("--eod ", options.eod, " is no token of the vocabulary of ", manifest.vocabulary,
                          ", so no document would end; give the token that ends one");
-  if (options.eod >= 0 && !manifest.isPacked && !manifest.ignoredLabel)
+  if (options.eod >= 0 && !manifest.takesIgnoredLabels())
     return Status::error("--eod leaves positions without a label, but this program takes it that all have one; import "
                          "it again with --labels next or --documents");
   return Status::success();
@@ -225,7 +233,7 @@ Status DataSource::checkDocuments() const {
 std::shared_ptr<const Samples> DataSource::samples() {
   if (indexed)
     return indexed;
-  if (!manifest.readsTokens())
+  if (order.samples == "folder")
     return std::make_shared<NamedSamples>(manifest, std::move(folder), order);
   return std::make_shared<Windows>(manifest, std::move(file), order);
 }

@@ -10,7 +10,8 @@
 namespace galvatron {
 
 /// Sample n is that of the folder with number n modulo their number, through a permutation of this round if shuffled.
-/// Without a folder it is drawn from (seed, n).
+/// Without a folder it is drawn from (seed, n). A program of tokens reads input_ids and labels of a folder as its
+/// forward takes them; where labels are given as what each position is to predict, they are those of the next.
 class NamedSamples : public Samples {
 public:
   NamedSamples(const Manifest &manifest, std::optional<data::Folder> folder, const DataOrder &order)

@@ -42,7 +42,8 @@ public:
   /// By which the data are known again.
   std::vector<std::string> getFiles() const;
   const std::vector<Field> &getFields() const { return fields; }
-  /// One sample of a field, `numBytes()` of it. Integers outside what they index are an error with file, sample and value.
+  /// One sample of a field, `numBytes()` of it. Integers outside what they index are an error with file, sample and
+  /// value.
   bool read(size_t field, int64_t sample, char *out, std::string &error) const;
 
 private:

@@ -60,7 +60,8 @@ Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, Array
 
 void Importer::addRules() {
   addActivationRules(rules), addFunctionRules(rules), addScatterRules(rules), addStatisticsRules(rules);
-  addAttentionRules(rules), addCreationRules(rules), addElementwiseRules(rules), addIndexingRules(rules);
+  addAttentionRules(rules), addConvolutionRules(rules), addCreationRules(rules), addElementwiseRules(rules),
+      addIndexingRules(rules);
   addLossRules(rules), addNormalizationRules(rules), addProductRules(rules), addReductionRules(rules);
   addJoiningRules(rules), addScalarRules(rules), addViewRules(rules);
 }
@@ -324,7 +325,10 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   eraseDetachedData(*body);
   // Whatever else data are, labels are what they are to be: nobody shifts them.
   if (!(*theModule)->hasAttr(graph::kInputsAttr))
-    warnings = checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels, isPacked);
+    warnings =
+        checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels, isPacked, areLabelsCounted);
+  if (areLabelsCounted)
+    (*theModule)->setAttr(graph::kCountsLabelsAttr, builder.getUnitAttr());
   for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
     if (mlir::isOpTriviallyDead(&op))
       op.erase();

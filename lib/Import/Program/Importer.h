@@ -82,6 +82,7 @@ private:
 
 void addActivationRules(RuleTable &table);
 void addAttentionRules(RuleTable &table);
+void addConvolutionRules(RuleTable &table);
 void addCreationRules(RuleTable &table);
 void addElementwiseRules(RuleTable &table);
 void addFunctionRules(RuleTable &table);
@@ -148,6 +149,8 @@ public:
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, int64_t>> logSoftmaxSources;
   int64_t batch, seq;
   bool isPacked;
+  /// Data may say of any label that it does not count.
+  bool areLabelsCounted = false;
   /// Of the trace, for messages; 0 when not known.
   int64_t exampleBatch = 0, exampleSeq = 0;
   /// Of `finish`.

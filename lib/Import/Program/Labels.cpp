@@ -125,7 +125,8 @@ static bool movesItself(mlir::func::FuncOp step, mlir::Value moved) {
   return twice > 0 && once == 0;
 }
 
-std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved, bool isPacked) {
+std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved, bool isPacked,
+                                                          bool &areLabelsCounted) {
   std::vector<std::string> warnings;
   std::set<int64_t> ignored;
   if (moved && movesItself(step, moved)) {
@@ -140,6 +141,7 @@ std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp ste
       throw ImportError(describeLoss(loss) + " does not ignore the label " + std::to_string(kNoLabel) +
                         ", which the last token of a document has; pass ignore_index=" + std::to_string(kNoLabel));
     isRead |= path.isMovedByImport;
+    areLabelsCounted |= path.isToken && !path.isMovedByImport && !path.isMoved && !learnsToCopy;
     if (path.isMovedByImport && ignoredIndex == graph::CrossEntropyOp::kIgnoresNothing)
       throw ImportError(describeLoss(loss) + " counts every label, so nothing would leave out the last position, which "
                                              "--labels next leaves without one; use cross_entropy, or shift in forward "

@@ -18,7 +18,10 @@ mlir::Value moveLabels(mlir::OpBuilder &builder, mlir::Value labels);
 /// the token that the model reads there, and about labels that are moved twice. `isPacked`: some labels are -100, so
 /// that every loss must ignore it. Throws ImportError where no loss reads the moved labels, or losses ignore different
 /// indices.
-std::vector<std::string> checkLabels(mlir::func::FuncOp step, mlir::Value moved, bool isPacked);
+///
+/// `areLabelsCounted` becomes true where labels are read as they come and each position sees all of them: such models
+/// predict what is masked, which labels alone say.
+std::vector<std::string> checkLabels(mlir::func::FuncOp step, mlir::Value moved, bool isPacked, bool &areLabelsCounted);
 
 } // namespace galvatron::importer
 

@@ -34,11 +34,15 @@ static mlir::DictionaryAttr initOf(const json &distribution, mlir::Builder &buil
 static std::vector<Importer::Input> inputsOf(const json &root) {
   auto names = root.value("inputs", std::vector<std::string>());
   std::vector<Importer::Input> inputs;
-  if (names.size() >= 2 && names[0] == "input_ids" && names[1] == "labels" &&
+  const json types = root.value("input_types", json::array());
+  bool areTokens = llvm::all_of(types, [&](const json &type) { // alike, [batch, seq]
+    return type == types.front() && type.at("dtype") == "int64" && type.at("shape").size() == 2;
+  });
+  if (areTokens && names.size() >= 2 && names[0] == "input_ids" && names[1] == "labels" &&
       (names.size() == 2 || (names.size() == 3 && names[2] == "position_ids")))
     return inputs;
   for (size_t i = 0; i < names.size(); ++i) {
-    const json &type = root.at("input_types").at(i);
+    const json &type = types.at(i);
     inputs.push_back({names[i], type.at("dtype") == "int64" ? ElementType::Int64 : ElementType::Float32, {}});
     for (const json &extent : type.at("shape"))
       inputs.back().shape.push_back(extent);
@@ -62,6 +66,7 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
     result.exampleBatch = root.at("example").at("batch");
     result.exampleSeq = root.at("example").at("seq");
     result.inputs = inputsOf(root);
+    result.countsLabels = root.value("counts_labels", false);
     for (const json &bound : root.at("bounds"))
       result.bounds.push_back({bound.at("dimension"), bound.at("value"), bound.at("place"), bound.at("reason")});
     for (const json &parameter : root.at("parameters")) {

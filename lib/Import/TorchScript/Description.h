@@ -29,6 +29,7 @@ struct Description {
   int64_t exampleBatch = 0, exampleSeq = 0;
   /// What forward takes, as in the example; empty: input_ids and labels, and position_ids where its argument says so.
   std::vector<Importer::Input> inputs;
+  bool countsLabels = false; // data may leave labels out
   std::vector<Bound> bounds;
   std::map<std::string, mlir::DictionaryAttr> inits; // by parameter name
   std::vector<std::vector<std::string>> ties;        // canonical name first

@@ -212,6 +212,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
                       "documents apart itself: import it without --documents");
   std::unique_ptr<Importer> made = makeImporter(context, sizes, isPacked || options.hasDocuments);
   Importer &importer = *made;
+  importer.areLabelsCounted = description.countsLabels;
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
   if (options.labelsAreNext)
@@ -221,7 +222,8 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   auto describe = [](int64_t batch, int64_t seq) {
     return "--batch " + std::to_string(batch) + " --seq " + std::to_string(seq);
   };
-  bool asTraced = sizes.batch == description.exampleBatch && sizes.seq == description.exampleSeq && options.shapes.empty();
+  bool asTraced =
+      sizes.batch == description.exampleBatch && sizes.seq == description.exampleSeq && options.shapes.empty();
   if (const Reader::Check *failed = findFailed(reader); failed && !asTraced)
     throw ImportError(failed->otherwise + " (" + describe(sizes.batch, sizes.seq) + ", not " +
                       describe(description.exampleBatch, description.exampleSeq) +
@@ -247,8 +249,8 @@ static fs::path buffersBeside(const fs::path &output) {
 /// Whether a folder holds shards and nothing else: then an import may replace it.
 static bool holdsShardsOnly(const fs::path &folder) {
   for (const fs::directory_entry &entry : fs::directory_iterator(folder))
-    if (std::string name = entry.path().filename(); !name.ends_with(safetensors::kFileEnding) &&
-                                                    !name.ends_with(safetensors::kIndexEnding))
+    if (std::string name = entry.path().filename();
+        !name.ends_with(safetensors::kFileEnding) && !name.ends_with(safetensors::kIndexEnding))
       return false;
   return true;
 }
