@@ -1,5 +1,6 @@
 // What products, attention, norms and nonlinearities mean. Formulas are in dialects/Graph/Graph*.td.
 #include "OpTable.h"
+#include "runtime/api/BlockedRows.h"
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
@@ -168,11 +169,11 @@ static void attention(graph::AttentionOp op, OpCall &call) {
       if (row.sees(i, j))
         sum += std::exp(scores[j] - max);
     double logSum = max == -INFINITY ? -INFINITY : max + std::log(sum); // where the row sees no key
-    lse[(b * row.heads + n) * row.queries + i] = logSum;
+    lse[(b * row.heads + n) * row.queries + i] = max == -INFINITY ? logSum : keptLogSum(max, sum, logSum);
     for (int64_t j = 0; j < row.keys && max != -INFINITY; ++j) {
       if (!row.sees(i, j))
         continue;
-      double p = std::exp(scores[j] - logSum) * row.keep(b, n, i, j);
+      double p = std::exp(scores[j] - max) / sum * row.keep(b, n, i, j);
       for (int64_t d = 0; d < row.valueSize; ++d)
         y[row.yStart(b, n, i) + d] += p * row.v[row.vStart(b, n, j) + d];
     }
@@ -194,7 +195,7 @@ static void attentionBackward(graph::AttentionBackwardOp op, OpCall &call) {
       if (!row.sees(i, j))
         continue;
       double capped, score = row.score(b, n, i, j, capped);
-      double p = std::exp(score - logSum);
+      double p = !isBlockedRow(logSum) ? std::exp(score - logSum) : score == -INFINITY ? 0 : blockedShare(logSum);
       double keep = row.keep(b, n, i, j), dp = 0;
       int64_t kRow = row.kStart(b, n, j), vRow = row.vStart(b, n, j);
       for (int64_t d = 0; d < row.valueSize; ++d) {

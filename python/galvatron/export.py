@@ -28,7 +28,6 @@ if __name__ != "__main__":
     from galvatron.initialization import weightless  # part of this module's interface
 
 DEFAULT_STD = 0.02
-LOSSES = ("causal-lm",)
 
 
 def save(
@@ -223,26 +222,27 @@ def export_config(arguments: argparse.Namespace) -> dict:
     config = huggingface.read_config(arguments.config)
     if arguments.init_std is not None:
         huggingface.set_init_std(config, arguments.init_std)
-    attention = arguments.attn or huggingface.default_attention(config)
-    recorded = huggingface.build_weightless(config, attention)
+    file = arguments.config / "config.json" if arguments.config.is_dir() else arguments.config
+    loss = huggingface.choose_loss(config, file, arguments.loss)
+    attention = arguments.attn or huggingface.default_attention(config, loss)
+    recorded = huggingface.build_weightless(config, attention, loss)
     pretrained = huggingface.has_weights(arguments.config) and arguments.seed is None
     seed = None
     if arguments.weightless:
         module = recorded
     elif pretrained:
-        module = huggingface.build_pretrained(config, attention, arguments.config)
+        module = huggingface.build_pretrained(config, attention, arguments.config, loss)
     else:
         seed = arguments.seed or 0
-        module = huggingface.build_random(config, attention, seed)
-    example = torch.arange(arguments.batch * arguments.seq).reshape(arguments.batch, arguments.seq)
-    example = example % config.get_text_config().vocab_size
+        module = huggingface.build_random(config, attention, seed, loss)
+    names = arguments.inputs.split(",") if arguments.inputs else huggingface.LOSSES[loss][1]
     return save(
         module,
-        (example, example.clone()),
+        huggingface.example(config, module, loss, names, arguments.batch, arguments.seq),
         arguments.output,
         weightless=arguments.weightless,
         attention=attention,
-        loss=arguments.loss,
+        loss=loss,
         seed=seed,
         initializations=huggingface.initializations(recorded),
     )
@@ -251,7 +251,7 @@ def export_config(arguments: argparse.Namespace) -> dict:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m galvatron.export",
-        description="Exports a transformers causal language model, with its loss, to TorchScript for"
+        description="Exports a transformers model, with its loss, to TorchScript for"
         " galvatron-import. For any other module: galvatron.export.save(module, example_inputs, path).",
     )
     add = result.add_argument
@@ -283,9 +283,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--loss",
-        default="causal-lm",
         metavar="NAME",
-        help="causal-lm: mean cross entropy of the next token, shifted inside the model (default)",
+        help="the task, whose loss the model computes: causal-lm, masked-lm, seq2seq-lm, sequence-classification,"
+        " token-classification, question-answering, image-classification, speech-seq2seq or regression (one float"
+        " label); default: that of the class that the configuration names, else causal-lm",
+    )
+    add(
+        "--inputs",
+        metavar="A,B,...",
+        help="what forward takes, by name, where it is not what the task usually has, as"
+        " input_ids,attention_mask,labels",
     )
     add(
         "--attn",
@@ -319,8 +326,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    if arguments.loss not in LOSSES:
-        raise GalvatronError(f"unknown loss {arguments.loss!r}; choose one of: {', '.join(LOSSES)}")
+    from galvatron import huggingface
+
+    if arguments.loss is not None and arguments.loss not in huggingface.LOSSES:
+        raise GalvatronError(f"unknown loss {arguments.loss!r}; choose one of: {', '.join(huggingface.LOSSES)}")
     if arguments.batch < 1 or arguments.seq < 2:
         raise GalvatronError(
             f"expects an example of at least 1 x 2 tokens, but got {arguments.batch} x {arguments.seq};"

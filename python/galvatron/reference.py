@@ -253,6 +253,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[nn.Module, Callable]:
 
         with huggingface.quiet():
             config = huggingface.read_config(arguments.model)
+            huggingface.choose_loss(config, arguments.model, "causal-lm")
             attention = arguments.attn or huggingface.default_attention(config)
             module = huggingface.build_random(config, attention, arguments.seed).train()
         loss_of = tracing.loss_function(module)

@@ -11,6 +11,7 @@
 //            └──────────┴──────────┘
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/BlockedRows.h"
 #include "runtime/api/Functions.h"
 #include "runtime/kernels/AttentionShape.h"
 #include "runtime/kernels/Gemm.h"
@@ -77,7 +78,7 @@ void finishRow(const AttentionShape &shape, const Head &head, const BlockState &
     return;
   }
   loops().scale(y, 1.0f / state.sum[row], shape.valueSize);
-  head.lse[query] = state.max[row] + std::log(state.sum[row]);
+  head.lse[query] = keptLogSum(state.max[row], state.sum[row], state.max[row] + std::log(state.sum[row]));
 }
 
 void attendBlock(gvrt_context *context, const AttentionShape &shape, const Head &head, BlockState &state, int64_t first,

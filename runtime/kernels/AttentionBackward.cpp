@@ -10,6 +10,7 @@
 // Heads of a group add to the same dk and dv; queries' blocks are the outer loop, so dq stays in the cache.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/BlockedRows.h"
 #include "runtime/api/Functions.h"
 #include "runtime/kernels/AttentionShape.h"
 #include "runtime/kernels/Gemm.h"
@@ -48,6 +49,10 @@ void rebuildRow(const AttentionShape &shape, const Head &head, int64_t query, in
   shape.mask(p, head.b, query, key, count);
   if (head.lse[query] == -std::numeric_limits<float>::infinity())
     std::fill_n(p, count, 0.0f); // the row saw no key
+  else if (isBlockedRow(head.lse[query]))
+    std::transform(p, p + count, p, [share = blockedShare(head.lse[query])](float score) {
+      return score == -std::numeric_limits<float>::infinity() ? 0.0f : share;
+    });
   else
     loops().expInPlace(p, head.lse[query], count);
 }

@@ -1,6 +1,6 @@
 // Convolutions, in one and two dimensions (any number), as products of patches: the windows that a kernel sees are laid
 // out along dimensions of their own, then contracted with it, so that all gradients are those of `graph.einsum`.
-#include "lib/Import/Program/Importer.h"
+#include "Formula.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -156,6 +156,32 @@ struct Convolution {
   }
 };
 
+/// Means of equal pieces of the last dimensions, as many as `output_size` has numbers.
+Results adaptiveAverage(Call &call) {
+  Tensor x = call.tensor("self");
+  Shape sizes = call.integers("output_size");
+  Formula f{call, x.type};
+  int64_t first = x.rank() - int64_t(sizes.size());
+  if (first < 0 || !isFloat(x.type))
+    throw ImportError("expects floats with at least " + std::to_string(sizes.size()) + " dimensions, but got " +
+                      describe(x.shape));
+  Shape pieces(x.shape.begin(), x.shape.begin() + first), shape = pieces;
+  SmallVector<int64_t> dims;
+  double count = 1;
+  for (auto [d, size] : llvm::enumerate(sizes)) {
+    int64_t extent = x.shape[first + d];
+    if (size < 1 || extent % size)
+      throw ImportError("expects an output size that divides the input, but got " + std::to_string(size) + " for " +
+                        std::to_string(extent) + "; pieces of unequal sizes are unsupported");
+    pieces.append({size, extent / size});
+    shape.push_back(size);
+    dims.push_back(int64_t(pieces.size()) - 1);
+    count *= double(extent / size);
+  }
+  Tensor sum = f.sum(call.importer.reshape(x, pieces), dims);
+  return {Value(call.importer.reshape(f.multiply(sum, 1 / count), shape))};
+}
+
 Results convolution(Call &call) { return {Value(Convolution{call}.result())}; }
 
 } // namespace
@@ -163,4 +189,6 @@ Results convolution(Call &call) { return {Value(Convolution{call}.result())}; }
 void galvatron::importer::addConvolutionRules(RuleTable &table) {
   for (const char *name : {"aten::_convolution", "aten::convolution", "aten::conv1d", "aten::conv2d", "aten::conv3d"})
     table.add(name, convolution);
+  for (const char *name : {"aten::adaptive_avg_pool1d", "aten::adaptive_avg_pool2d", "aten::adaptive_avg_pool3d"})
+    table.add(name, adaptiveAverage);
 }

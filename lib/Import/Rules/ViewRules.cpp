@@ -312,7 +312,7 @@ Results unbind(Call &call) {
 } // namespace
 
 void galvatron::importer::addViewRules(RuleTable &table) {
-  for (const char *name : {"aten::contiguous", "aten::alias", "aten::positive", "aten::requires_grad_", "aten::cpu"})
+  for (const char *name : {"aten::contiguous", "aten::alias", "aten::resolve_conj", "aten::resolve_neg", "aten::positive", "aten::requires_grad_", "aten::cpu"})
     table.add(name, same, RuleTable::View);
   table.add("aten::detach", detach, RuleTable::View);
   for (const char *name : {"aten::clone", "aten::lift_fresh"})

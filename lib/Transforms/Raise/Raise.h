@@ -153,6 +153,9 @@ public:
   /// The sum of all but masks, [B or 1, N or 1, Sq or 1, Sk or 1]; null if there is nothing else.
   Value build(mlir::OpBuilder &builder, mlir::Location loc) const;
 
+  /// A choice between nothing and what blocks, by conditions that hold together: those on positions are masks.
+  bool addCondition(mlir::arith::SelectOp select, TableReader &reader);
+
   Mask mask;
   bool hasMask = false;
   /// Tensors of the scores' shape and their factors.

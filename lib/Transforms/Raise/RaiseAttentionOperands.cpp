@@ -131,7 +131,7 @@ static AttentionOp absorbOperands(AttentionOp op, TableReader &reader) {
     if (fewerK && fewerV && shapeOf(fewerK)[1] == shapeOf(fewerV)[1])
       k = fewerK, v = fewerV;
     builder.setInsertionPoint(op);
-    Value rest = bias.hasMask ? bias.build(builder, op.getLoc()) : op.getBias();
+    Value rest = bias.build(builder, op.getLoc());
     int64_t window = op.getWindow(), other = bias.mask.window;
     own = AttentionOp::create(builder, op.getLoc(), op.getResult().getType(), op.getLse().getType(), q, k, v, rest,
                               APFloat(scale), op.getCausal() || bias.mask.causal,

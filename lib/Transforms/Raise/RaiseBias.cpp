@@ -43,6 +43,56 @@ static Mask intersection(Mask a, Mask b) {
   return a;
 }
 
+/// The conditions that hold together where `condition` does.
+static void splitCondition(Value condition, SmallVectorImpl<Value> &parts) {
+  if (auto both = condition.getDefiningOp<arith::AndIOp>()) {
+    splitCondition(both.getLhs(), parts);
+    return splitCondition(both.getRhs(), parts);
+  }
+  parts.push_back(condition);
+}
+
+/// `blocked` where a condition on data does not hold, else 0; computed before it is repeated.
+static Value blockedWhereNot(Value condition, Value blocked, double number) {
+  OpBuilder builder(blocked.getContext());
+  builder.setInsertionPointAfterValue(condition);
+  Location loc = condition.getLoc();
+  auto choose = [&](Value holds) -> Value {
+    auto type = cast<RankedTensorType>(holds.getType()).clone(typeOf(blocked).getElementType());
+    Value nothing = splat(builder, loc, type, 0), something = splat(builder, loc, type, number);
+    return arith::SelectOp::create(builder, loc, holds, nothing, something);
+  };
+  if (auto broadcast = condition.getDefiningOp<BroadcastOp>())
+    return BroadcastOp::create(builder, loc, typeOf(blocked), choose(broadcast.getX()), broadcast.getDims());
+  return choose(condition);
+}
+
+bool Bias::addCondition(arith::SelectOp select, TableReader &reader) {
+  std::optional<double> kept = splatOf(select.getTrueValue()), blocked = splatOf(select.getFalseValue());
+  if (kept != 0 || !blocked || *blocked > -1e4 || !isa<RankedTensorType>(select.getCondition().getType()))
+    return false;
+  SmallVector<Value> parts, ofData;
+  splitCondition(select.getCondition(), parts);
+  Mask own = mask;
+  for (Value part : parts) {
+    std::optional<Mask> found;
+    if (reader.isTable(part))
+      found = recognizeMask(additiveMask(part, /*pass=*/true, select.getFalseValue()), reader);
+    if (found)
+      own = intersection(own, *found);
+    else
+      ofData.push_back(part);
+  }
+  // A number that is finite gives a row without any key equal shares of all of them, whichever condition blocks each.
+  if (parts.size() > 1 && (ofData.size() == parts.size() || !std::isinf(*blocked)))
+    return false;
+  hasMask |= ofData.size() < parts.size();
+  mask = own;
+  for (Value part : ofData)
+    terms.push_back({blockedWhereNot(part, select.getFalseValue(), *blocked), 1});
+  return true;
+}
+
 void Bias::add(Value value, double factor, TableReader &reader) {
   if (factor >= kLeastFactor && reader.isTable(value))
     if (std::optional<Mask> found = recognizeMask(value, reader)) {
@@ -77,6 +127,8 @@ void Bias::add(Value value, double factor, TableReader &reader) {
         return add(kept, factor, reader);
       }
     }
+  if (auto select = dyn_cast_or_null<arith::SelectOp>(op); select && factor == 1 && addCondition(select, reader))
+    return;
   terms.push_back({value, factor});
 }
 

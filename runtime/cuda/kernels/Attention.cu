@@ -6,6 +6,7 @@
 // a tile raises m, what has been summed so far is scaled by exp(m_old - m_new).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/BlockedRows.h"
 #include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/AttentionTiles.cuh"
 
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   bool blind = sum == 0; // sees no key
   storeRow(headOf(y, p.y, b, n) + query * p.y.position, result, blind ? 0.0f : 1.0f / sum, p.valueSize);
   if (lane == 0)
-    lse[(b * p.heads + n) * p.queries + query] = blind ? kMinusInfinity : max + logf(sum);
+    lse[(b * p.heads + n) * p.queries + query] = blind ? kMinusInfinity : keptLogSum(max, sum, max + logf(sum));
 }
 
 } // namespace

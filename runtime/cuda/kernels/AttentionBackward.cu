@@ -11,6 +11,7 @@
 // the queries of all heads that share it (dk, dv).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/BlockedRows.h"
 #include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/AttentionTiles.cuh"
 
@@ -45,7 +46,7 @@ __device__ Share differentiate(const Scores &scores, const T *bias, float produc
   float tanh, s = scores.score(product, bias, query, key, queryAt, keyAt, tanh);
   if (s == kMinusInfinity || lse == kMinusInfinity)
     return {0, 0};
-  float probability = expf(s - lse), keep = scores.keep(query, key);
+  float probability = isBlockedRow(lse) ? blockedShare(lse) : expf(s - lse), keep = scores.keep(query, key);
   return {probability * keep, probability * (dp * keep - delta) * (1 - tanh * tanh)};
 }
 
