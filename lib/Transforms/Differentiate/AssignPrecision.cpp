@@ -39,7 +39,9 @@ Type crossingType(Type type, Type narrow) {
 /// Gives one layer its types, first op to last.
 class LayerPrecision {
 public:
-  LayerPrecision(graph::LayerOp layer, Type narrow) : layer(layer), narrow(narrow), builder(layer.getContext()) {}
+  /// `data`: the inputs that are the step's own, which stay as they are read.
+  LayerPrecision(graph::LayerOp layer, Type narrow, const llvm::SmallDenseSet<unsigned> &data)
+      : layer(layer), narrow(narrow), data(data), builder(layer.getContext()) {}
 
   /// Tensors that became narrow, and parameters that stayed f32.
   unsigned numNarrowed = 0, numWide = 0;
@@ -68,6 +70,7 @@ private:
 
   graph::LayerOp layer;
   Type narrow; // bf16 or f16
+  const llvm::SmallDenseSet<unsigned> &data;
   OpBuilder builder;
 };
 
@@ -84,6 +87,8 @@ void LayerPrecision::setArguments() {
   unsigned numInputs = layer.getNumInputs();
   for (BlockArgument argument : layer.getBody().getArguments()) {
     bool isParameter = argument.getArgNumber() >= numInputs;
+    if (data.contains(argument.getArgNumber()))
+      continue;
     if (isParameter && isReadByNormsOnly(argument)) {
       ++numWide;
       continue;
@@ -188,7 +193,34 @@ struct AssignPrecision : galvatron::impl::AssignPrecisionPassBase<AssignPrecisio
       getOperation()->setAttr(graph::kRoundsAttr, UnitAttr::get(&getContext()));
   }
 
+  /// By layer, the inputs that are data in its calls.
+  llvm::StringMap<llvm::SmallDenseSet<unsigned>> data;
+
+  LogicalResult findData() {
+    SymbolTable symbols(getOperation());
+    auto isData = [](Value value) { return isa<BlockArgument>(value) && isF32Tensor(value.getType()); };
+    getOperation()->walk([&](Operation *op) {
+      auto callee = op->getAttrOfType<FlatSymbolRefAttr>("callee");
+      if (isa<graph::CallOp, graph::TotalOp>(op))
+        for (auto [index, operand] : llvm::enumerate(op->getOperands()))
+          if (isData(operand))
+            data[callee.getValue()].insert(index);
+    });
+    WalkResult mixed = getOperation()->walk([&](graph::CallOp call) {
+      for (unsigned index : data[call.getCallee()])
+        if (!isData(call.getInputs()[index])) {
+          call.emitOpError("expects input ")
+              << index << " to be data of the step, as in other calls of " << call.getCallee()
+              << ", but got an activation, which is of 16 bits; use --precision=fp32";
+          return WalkResult::interrupt();
+        }
+      return WalkResult::advance();
+    });
+    return failure(mixed.wasInterrupted());
+  }
+
   void runOnOperation() override {
+    data.clear();
     if (precision != "fp32" && precision != "bf16" && precision != "fp16") {
       getOperation().emitOpError("expects a precision of fp32, bf16 or fp16, but got ") << precision;
       return signalPassFailure();
@@ -198,12 +230,14 @@ struct AssignPrecision : galvatron::impl::AssignPrecisionPassBase<AssignPrecisio
     MLIRContext *context = &getContext();
     Type narrow = precision == "bf16" ? Type(BFloat16Type::get(context)) : Type(Float16Type::get(context));
     getOperation()->setAttr(graph::kPrecisionAttr, StringAttr::get(context, precision.getValue()));
+    if (failed(findData()))
+      return signalPassFailure();
     for (auto layer : getOperation().getOps<graph::LayerOp>()) {
       if (!layer.getBody().getOps<graph::BackwardOp>().empty()) {
         layer.emitOpError("expects a layer without backward, but got one that is differentiated");
         return signalPassFailure();
       }
-      LayerPrecision types(layer, narrow);
+      LayerPrecision types(layer, narrow, data[layer.getSymName()]);
       types.run();
       numNarrowed += types.numNarrowed;
       numWideParameters += types.numWide;
