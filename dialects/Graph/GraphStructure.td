@@ -152,7 +152,7 @@ def Graph_TotalOp : Graph_Op<"total", [Pure, DeclareOpInterfaceMethods<SymbolUse
     %n = graph.total @labels(%labels) : (tensor<8x16xi64>) -> tensor<f32>
     ```
   }];
-  let arguments = (ins FlatSymbolRefAttr:$callee, Variadic<IntTensor>:$inputs);
+  let arguments = (ins FlatSymbolRefAttr:$callee, Variadic<AnyGraphTensor>:$inputs);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$callee `(` $inputs `)` attr-dict `:` functional-type($inputs, $result)";
 }

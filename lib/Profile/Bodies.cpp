@@ -190,6 +190,15 @@ void LoadedBodies::fillParameter(const ParameterInfo &parameter) {
 }
 
 void LoadedBodies::fillInput(const InputInfo &input) {
+  if (std::optional<std::size_t> number = manifest.findField(input.name)) {
+    data::Field all = manifest.fields[*number];
+    std::int64_t bytes = input.bytesPerMicroBatch * manifest.microBatches;
+    all.shape = {bytes / (all.isFloat ? 4 : 8)};
+    std::vector<char> values(static_cast<std::size_t>(bytes));
+    data::drawSample(all, /*seed=*/0, /*sample=*/0, values.data());
+    device.hooks->copyToDevice(&context, arena + input.offset, values.data(), bytes);
+    return device.hooks->synchronize(&context);
+  }
   std::vector<std::int64_t> values(std::size_t(input.bytesPerMicroBatch * manifest.microBatches / 8));
   bool isToken = input.name == "input_ids" || input.name == "labels";
   std::int64_t row = std::max<std::int64_t>(1, manifest.sequence);

@@ -79,8 +79,7 @@ LogicalResult Trainer::loadFolder(ArrayAttr described) {
     data::Field &field = fields.emplace_back();
     field.name = input.getAs<StringAttr>(graph::kInputNameKey).str();
     auto type = input.getAs<TypeAttr>(graph::kInputTypeKey);
-    if (!type)
-      return module.emitError("expects graph.inputs with the type of ") << field.name << ", as phase import writes it";
+    assert(type && "phase import gives each input its type");
     auto tensor = cast<RankedTensorType>(type.getValue());
     field.isFloat = !tensor.getElementType().isInteger();
     field.shape.assign(tensor.getShape().begin() + 1, tensor.getShape().end());

@@ -129,15 +129,17 @@ private:
 };
 
 json toJson(const DatasetOrder &dataset) {
-  return {{"prefix", dataset.name},           {"bytes", dataset.bytes},   {"sequences", dataset.sequences},
-          {"tokens", dataset.tokens},         {"weight", dataset.weight}, {"epochs", dataset.epochs},
-          {"last_apart", dataset.isLastApart}, {"contents", dataset.contents}};
+  return {{"prefix", dataset.name},
+          {"bytes", dataset.bytes},
+          {"sequences", dataset.sequences},
+          {"tokens", dataset.tokens},
+          {"weight", dataset.weight},
+          {"epochs", dataset.epochs},
+          {"last_apart", dataset.isLastApart},
+          {"contents", dataset.contents}};
 }
 
 void readDatasets(const json &object, Fields &fields, Status &status, DataOrder &data) {
-  fields.text("sample_order", data.samples);
-  if (status.ok() && data.samples != "gpt" && data.samples != "row" && data.samples != "packed")
-    fields.fail("sample_order", "gpt, row or packed", data.samples);
   fields.number<uint64_t>("data_seed", data.seed, 0, std::numeric_limits<uint64_t>::max());
   if (auto split = object.find("split"); split != object.end() && !split->is_null())
     fields.text("split", data.split);
@@ -168,6 +170,11 @@ void readData(const json &object, Fields &fields, Status &status, DataOrder &dat
   data.resets = data.eod >= 0;
   fields.flag("reset_at_documents", data.resets, /*mayLack=*/true);
   if (fields.has("sample_order"))
+    fields.text("sample_order", data.samples);
+  if (status.ok() && data.samples != "windows" && data.samples != "folder" && data.samples != "gpt" &&
+      data.samples != "row" && data.samples != "packed")
+    fields.fail("sample_order", "gpt, row, packed or folder", data.samples);
+  if (!data.isPlain())
     return readDatasets(object, fields, status, data);
   const json &file = object.at("data");
   if (file.is_null())
@@ -236,8 +243,8 @@ void TrainingState::goOnBehind(const RunSetting &own, int64_t next) {
 }
 
 std::string TrainingState::toText() const {
-  json text = {{"format", 2},  {"step", step},       {"updates", updates},          {"optimizer", optimizer},
-               {"seed", seed}, {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},
+  json text = {{"format", 2},        {"step", step},       {"updates", updates},          {"optimizer", optimizer},
+               {"seed", seed},       {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},
                {"skipped", skipped}, {"left_out", leftOut}};
   if (!precision.empty())
     text["precision"] = precision;
@@ -255,15 +262,19 @@ std::string TrainingState::toText() const {
     text["eod"] = data->eod < 0 ? json() : json(data->eod);
     text["reset_at_documents"] = data->resets;
     text["data"] = nullptr; // random tokens
-    if (!data->isWindows()) {
+    if (!data->isWindows())
       text["sample_order"] = data->samples;
+    if (!data->isPlain()) {
       text["data_seed"] = data->seed;
       text["split"] = data->split.empty() ? json() : json(data->split);
       text["data"] = json::array();
       for (const DatasetOrder &dataset : data->datasets)
         text["data"].push_back(toJson(dataset));
     } else if (!data->isRandom())
-      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"contents", data->contents},
+      text["data"] = {{"file", data->file},
+                      {"bytes", data->bytes},
+                      {"tokens", data->tokens},
+                      {"contents", data->contents},
                       {"origin", data->origin}};
   }
   return text.dump(2) + "\n";

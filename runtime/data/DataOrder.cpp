@@ -129,7 +129,7 @@ std::vector<Difference> findDifferences(const DataOrder &saved, const DataOrder 
   }
   if (saved.samples != now.samples)
     add("samples", "samples " + saved.samples, now.samples);
-  else if (saved.isWindows())
+  else if (saved.isPlain())
     findOtherWindows(saved, now, add);
   else
     findOtherOrder(saved, now, add);
@@ -141,8 +141,8 @@ std::vector<Difference> findDifferences(const DataOrder &saved, const DataOrder 
 }
 
 bool accepts(const std::set<std::string> &overrides, const Difference &difference) {
-  bool isByOption = difference.word == "documents" &&
-                    (overrides.contains("eod") || overrides.contains("reset-at-documents"));
+  bool isByOption =
+      difference.word == "documents" && (overrides.contains("eod") || overrides.contains("reset-at-documents"));
   return isByOption || overrides.contains("all") || overrides.contains(difference.word);
 }
 

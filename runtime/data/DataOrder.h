@@ -46,6 +46,8 @@ struct DataOrder {
 
   bool isRandom() const { return file.empty() && datasets.empty(); }
   bool isWindows() const { return samples == "windows"; }
+  /// Of one file or one folder, not of datasets with an index.
+  bool isPlain() const { return isWindows() || samples == "folder"; }
   int64_t numWindows() const { return tokens > origin ? (tokens - origin) / sequence : 0; }
 };
 

@@ -100,6 +100,19 @@ class Multilabel(nn.Module):
         return loss + functional.mse_loss(self.size(x).squeeze(-1), amount)
 
 
+class Weighted(nn.Module):
+    """A mean over weights that are data: its divisor is that of the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.middle, self.head = nn.Embedding(WORDS, 16), nn.Linear(16, 16), nn.Linear(16, WORDS)
+
+    def forward(self, tokens: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = self.head(torch.relu(self.middle(self.table(tokens))))
+        losses = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        return (losses * weight).sum() / weight.sum()
+
+
 class Sound(nn.Module):
     """Convolutions with strides, padding, dilation and groups, in one and in two dimensions."""
 
@@ -201,6 +214,9 @@ ZOO: dict[str, Named] = {
             "kinds": torch.randint(0, 2, (SAMPLES, 4)).float(),
             "amount": torch.randn(SAMPLES),
         },
+    ),
+    "weighted": Named(
+        Weighted, lambda: {"tokens": ids(), "weight": torch.rand(SAMPLES, SEQ), "labels": ids()}
     ),
     "sound": Named(Sound, lambda: {"waves": torch.randn(SAMPLES, 4, 33), "labels": classes()}),
 }

@@ -16,6 +16,8 @@ from importing import Small, check_refused, exported, needs_importer
 from torch import nn
 from torch.nn import functional
 
+from galvatron import export
+
 pytestmark = needs_importer
 
 
@@ -217,6 +219,65 @@ def test_buffers_that_are_not_there(tmp_path):
     description["buffers"] = [{"name": "shift", "persistent": True}]
     torch.jit.save(module, str(path), _extra_files={"galvatron.json": json.dumps(description)})
     check_refused(tmp_path, "the archive lacks the buffer shift that it describes; export it again", path)
+
+
+class Pixels(nn.Module):
+    def __init__(self, inner=None):
+        super().__init__()
+        self.inner = inner or nn.Conv1d(2, 4, 3)
+
+    def forward(self, pixels, labels):
+        return torch.nn.functional.cross_entropy(self.inner(pixels).mean(-1), labels)
+
+
+def described(tmp_path, change):
+    """An archive of named inputs whose description is another."""
+    path = tmp_path / "model.pt"
+    example = {"pixels": torch.randn(2, 2, 8), "labels": torch.tensor([0, 1])}
+    export.save(Pixels(), example, path)
+    extra = {"galvatron.json": ""}
+    module = torch.jit.load(str(path), _extra_files=extra)
+    description = json.loads(extra["galvatron.json"])
+    change(description)
+    torch.jit.save(module, str(path), _extra_files={"galvatron.json": json.dumps(description)})
+    return path
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda d: d["inputs"].pop(), "expects a forward of the 1 inputs that galvatron.json names"),
+        (lambda d: d.update(inputs=3), r"galvatron.json in the archive is damaged \(.*\); export the model again"),
+        (
+            lambda d: d["bounds"].append({"dimension": "pixels[9]", "value": 1, "place": "here", "reason": "holds it"}),
+            r"galvatron.json in the archive has a bound of pixels\[9\], which is no size of an input",
+        ),
+        (
+            lambda d: d["input_types"][0].update(shape=[2, -2, 8]),
+            r"galvatron.json in the archive gives pixels the shape .*, which no input has",
+        ),
+    ],
+)
+def test_descriptions_of_named_inputs(change, message, tmp_path):
+    check_refused(tmp_path, message, described(tmp_path, change))
+
+
+def test_shapes_are_for_named_inputs(tmp_path):
+    path = traced(tmp_path, Small())
+    check_refused(tmp_path, "--shape is for modules exported with named inputs", path, "--batch", 2, "--seq", 16, "--shape", "input_ids=8")
+
+
+@pytest.mark.parametrize(
+    "inner,message",
+    [
+        (nn.ConvTranspose1d(2, 4, 3), "transposed convolutions are unsupported"),
+        (nn.Sequential(nn.Conv1d(2, 4, 3), nn.AdaptiveAvgPool1d(4)), "expects an output size that divides the input, but got 4 for 6"),
+    ],
+)
+def test_convolutions_that_are_refused(inner, message, tmp_path):
+    path = tmp_path / "model.pt"
+    export.save(Pixels(inner), {"pixels": torch.randn(2, 2, 8), "labels": torch.tensor([0, 1])}, path)
+    check_refused(tmp_path, message, path)
 
 
 def test_damaged_programs(tmp_path):

@@ -121,9 +121,7 @@ struct Convolution {
     patches = grouped(patches, 1);
     Tensor kernel = grouped(weight, 0);
     Shape shape = {patches.shape[0], groups, kernel.shape[1]}, flat = {patches.shape[0], weight.shape[0]};
-    if (windows.size() * 2 > letters.size())
-      throw ImportError("convolutions of more than " + std::to_string(letters.size() / 2) +
-                        " dimensions are unsupported");
+    assert(windows.size() * 2 <= letters.size() && "torch has them of up to three dimensions");
     for (auto [d, window] : llvm::enumerate(windows)) {
       left += letters.substr(2 * d, 2);
       right += letters[2 * d + 1];
@@ -162,9 +160,7 @@ Results adaptiveAverage(Call &call) {
   Shape sizes = call.integers("output_size");
   Formula f{call, x.type};
   int64_t first = x.rank() - int64_t(sizes.size());
-  if (first < 0 || !isFloat(x.type))
-    throw ImportError("expects floats with at least " + std::to_string(sizes.size()) + " dimensions, but got " +
-                      describe(x.shape));
+  assert(first >= 0 && isFloat(x.type) && "torch pools no others");
   Shape pieces(x.shape.begin(), x.shape.begin() + first), shape = pieces;
   SmallVector<int64_t> dims;
   double count = 1;

@@ -46,6 +46,9 @@ static std::vector<Importer::Input> inputsOf(const json &root) {
     inputs.push_back({names[i], type.at("dtype") == "int64" ? ElementType::Int64 : ElementType::Float32, {}});
     for (const json &extent : type.at("shape"))
       inputs.back().shape.push_back(extent);
+    if (inputs.back().shape.empty() || llvm::any_of(inputs.back().shape, [](int64_t extent) { return extent < 1; }))
+      throw ImportError("galvatron.json in the archive gives " + names[i] + " the shape " +
+                        describe(inputs.back().shape) + ", which no input has; export the model again");
   }
   return inputs;
 }

@@ -2,7 +2,7 @@
 // weigh. Such a number divides the loss, so no micro-batch and no device can find it alone, and a mean of means
 // would be another number wherever labels are spread unevenly.
 //
-// Only the step's integers decide it, so it is summed ahead of everything else: the arithmetic that leads to a
+// Only the step's data decide it, so it is summed ahead of everything else: the arithmetic that leads to a
 // sum over all of them becomes a layer of its own, and a `graph.total` stands for its sum over the batch.
 #include "galvatron/Support/FloatTypes.h"
 #include "galvatron/Transforms/Passes.h"
@@ -56,7 +56,7 @@ private:
 
 void TotalsFormer::findSources() {
   for (Value argument : step.getArguments())
-    sources[argument] = isFloatTensor(argument.getType()) ? Data | Weights : Data;
+    sources[argument] = Data;
   for (Operation &op : step.getBody().front().without_terminator()) {
     unsigned mask = isa<ParameterOp>(op) ? Weights : isa<DropoutOp>(op) ? Random : None;
     for (Value operand : op.getOperands())

@@ -49,6 +49,29 @@ TEST(Manifest, RefusesInputsThatNoDataIsFor) {
               HasSubstr("expects input_ids, labels, positions or documents as an input, but got attention_mask"));
 }
 
+TEST(Manifest, NamesTheFieldsOfOtherData) {
+  Manifest known, unknown, flat;
+  std::string text = manifestText("", ""), input = R"("fields": [{"name": "pixels", "type": "f32", "shape": [4]},
+    {"name": "labels", "type": "i64", "shape": [], "below": 3, "ignored": -100}],
+    "inputs": [{"name": "pixels", "offset": 0, "bytes_per_micro_batch": 16, "shape": [1, 4],
+    "placement": [[[1, -1]], [[4, -1]]]}])";
+  text.replace(text.find("\"inputs\": []"), 12, input);
+  Status status = Manifest::parse(text.c_str(), known);
+  ASSERT_TRUE(status.ok()) << status.message;
+  EXPECT_FALSE(known.readsTokens() || known.hasTokens());
+  EXPECT_TRUE(known.fields[0].isFloat);
+  EXPECT_EQ(known.fields[1].below, 3);
+  EXPECT_EQ(known.fields[1].ignored, -100);
+  EXPECT_EQ(known.findField("labels"), 1u);
+  std::string other = text;
+  other.replace(other.rfind("pixels"), 6, "sounds");
+  EXPECT_THAT(Manifest::parse(other.c_str(), unknown).message,
+              HasSubstr("expects one of the program's fields as an input, but got sounds"));
+  other = text;
+  other.replace(other.rfind("pixels"), 6, "labels");
+  EXPECT_THAT(Manifest::parse(other.c_str(), flat).message, HasSubstr("expects labels of 1 dimensions, but got 2"));
+}
+
 TEST(Manifest, NamesPadding) {
   Manifest none, manifest, tooFew, tooMany;
   std::string text = manifestText("", R"(, "padding": [[[2, 0], [4, 0]]])");

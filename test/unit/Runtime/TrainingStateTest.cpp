@@ -198,7 +198,13 @@ TEST(TrainingState, EveryValueOfIndexedDataIsChecked) {
     text[json::json_pointer("/" + place)] = value;
     return parseError(text.dump());
   };
-  EXPECT_EQ(errorOf("sample_order", "x"), "expects sample_order to be gpt, row or packed, but got \"x\"");
+  EXPECT_EQ(errorOf("sample_order", "x"), "expects sample_order to be gpt, row, packed or folder, but got \"x\"");
+  json folder = json::parse(someState().toText());
+  folder["sample_order"] = "folder";
+  TrainingState read;
+  ASSERT_EQ(TrainingState::parse(folder.dump(), read).message, "");
+  EXPECT_EQ(read.data->samples, "folder");
+  EXPECT_EQ(json::parse(read.toText())["sample_order"], "folder");
   EXPECT_THAT(errorOf("data_seed", -1), HasSubstr("expects data_seed to be a whole number from 0 to "));
   EXPECT_EQ(errorOf("data", json::array()), "expects data to be a list of datasets, but got []");
   EXPECT_EQ(errorOf("data/0", 3).substr(0, 37), "expects data to be a list of datasets");
