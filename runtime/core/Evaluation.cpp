@@ -70,12 +70,13 @@ void Evaluation::warnOfRounds(const Samples &samples, std::vector<std::string> &
   int64_t wanted = numBatches * manifest.globalBatch, there = samples.numInEpoch();
   if (!options.evalBatches.value_or(kDefaultBatches) || there == 0 || wanted <= there)
     return;
-  warnings.push_back(
-      "--eval-batches " + std::to_string(numBatches) + " takes " + std::to_string(wanted) +
-      " samples, but the data to evaluate have " + std::to_string(there) + ", so some count more than once; " +
-      (there < manifest.globalBatch
-           ? "give more data to evaluate, or compile for a smaller --global-batch"
-           : "give at most " + std::to_string(there / manifest.globalBatch) + ", or 0, which takes each once"));
+  warnings.push_back("--eval-batches " + std::to_string(numBatches) + " takes " + std::to_string(wanted) +
+                     " samples, but the data to evaluate have " + std::to_string(there) +
+                     ", so some count more than once; " +
+                     (there < manifest.globalBatch
+                          ? "give more data to evaluate, or compile for a smaller --global-batch"
+                          : "give at most " + std::to_string(there / manifest.globalBatch) +
+                                ", or 0, which takes each once"));
 }
 
 void Evaluation::warnOfNone(int64_t first, int64_t last, std::vector<std::string> &warnings) const {

@@ -361,7 +361,7 @@ def test_import_at_other_sizes(models, tmp_path):
     "samples,options,message",
     [
         (4, (), "the data have 4 samples, but one batch needs 8"),
-        (4, ("--eval-only",), "the data to evaluate have 4 samples, but one batch needs 8; use more data or a smaller"),
+        (4, ("--eval-only",), "the data to evaluate have 4 samples, but one batch needs 8; use more data or a smaller --global-batch"),
         (12, ("--eval-only",), "--eval-batches 0 takes each of the 12 samples once, which batches of 8 do not divide"),
     ],
 )
