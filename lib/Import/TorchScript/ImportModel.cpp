@@ -1,6 +1,7 @@
 // From a file to two files: loading, reading, writing.
 #include "galvatron/Import/Import.h"
 
+#include "Archive.h"
 #include "GivenWeights.h"
 #include "Reader.h"
 
@@ -22,32 +23,11 @@ using namespace galvatron;
 using namespace galvatron::importer;
 namespace fs = std::filesystem;
 
-static constexpr const char *kExtraFile = "galvatron.json";
-
 /// The first sentence of an exception's text.
 static std::string firstSentence(const char *text) {
   std::string line(text);
   line = line.substr(0, line.find('\n'));
   return line.substr(0, line.find(". "));
-}
-
-static torch::jit::Module load(const std::string &path, std::string &description) {
-  if (!fs::exists(path))
-    throw ImportError("no such file; write one with `python -m galvatron.export --config config.json -o model.pt`");
-  if (fs::is_directory(path))
-    throw ImportError("is a folder; expects an archive of `python -m galvatron.export`");
-  torch::jit::ExtraFilesMap extra{{kExtraFile, ""}};
-  try {
-    torch::jit::Module module = torch::jit::load(path, c10::kCPU, extra);
-    description = extra[kExtraFile];
-    return module;
-  } catch (const c10::Error &error) {
-    throw ImportError("cannot be read as TorchScript (" + firstSentence(error.what_without_backtrace()) +
-                      "): it is truncated or of another format; write it with `python -m galvatron.export`");
-  } catch (const std::exception &error) {
-    throw ImportError("cannot be read as TorchScript (" + firstSentence(error.what()) +
-                      "): it is damaged or of another format; write it with `python -m galvatron.export`");
-  }
 }
 
 /// What a checkpoint holds and no layer has as a parameter; `read` where the program was made with the buffer's values.
@@ -249,7 +229,7 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error, st
                         mlir::func::FuncDialect>();
     checkOutputs(options.output);
     std::string text;
-    torch::jit::Module module = load(options.input, text);
+    torch::jit::Module module = loadArchive(options.input, text);
     Description description = parseDescription(text, context);
     Parameters parameters(module, description);
     std::optional<GivenWeights> given;
