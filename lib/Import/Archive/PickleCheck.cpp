@@ -428,8 +428,8 @@ void galvatron::importer::checkDebugPickle(StringRef pickle) {
         length->second += int64_t(texts[number->integer]->text.size());
       }
     }
-    if (!isInteger(range[1], length->second + 1) || !isInteger(range[2], length->second + 1) ||
-        range[1]->integer > range[2]->integer)
+    int64_t end = std::max<int64_t>(length->second, 1) + 1; // what has no place in Python stands at [0, 1) of nothing
+    if (!isInteger(range[1], end) || !isInteger(range[2], end) || range[1]->integer > range[2]->integer)
       return refuse("a range is outside its source");
   }
 }

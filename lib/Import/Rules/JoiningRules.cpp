@@ -174,8 +174,8 @@ Results roll(Call &call) {
   for (int64_t dim : dims)
     fits = fits && dim >= 0 && dim < x.rank();
   if (!fits)
-    throw ImportError("expects as many shifts as dimensions of " + describe(x.shape) + ", but got " +
-                      describe(shifts) + " for " + describe(dims));
+    throw ImportError("expects as many shifts as dimensions of " + describe(x.shape) + ", but got " + describe(shifts) +
+                      " for " + describe(dims));
   if (numElements(x.shape) == 0)
     return {Value(call.tensor("self"))};
   for (auto [shift, dim] : llvm::zip_equal(shifts, dims)) {

@@ -65,7 +65,7 @@ static void checkEntries(const std::string &path, const std::vector<ZipEntry> &e
   std::map<std::string, uint64_t> sizes;
   for (const ZipEntry &entry : entries)
     sizes[entry.name] = entry.size;
-  for (const char *name : {"data.pkl", "constants.pkl", "version"})
+  for (const char *name : {"data.pkl", "constants.pkl"})
     if (!sizes.count(name))
       throw ImportError("is no TorchScript archive: it has no entry " + std::string(name) +
                         "; write it with `python -m galvatron.export`");
@@ -85,8 +85,9 @@ static void checkEntries(const std::string &path, const std::vector<ZipEntry> &e
       if (size > kMostTextBytes || inAll > kMostTextInAll)
         throw ImportError("brings code and pickles to " + std::to_string(inAll) + " bytes, but at most " +
                           std::to_string(kMostTextInAll) + " are read, " + std::to_string(kMostTextBytes) + " each");
-      if (entry == "version" && (size > 20 || !llvm::all_of(llvm::StringRef(textOf(reader, name)).trim("\n"),
-                                                            [](char c) { return llvm::isDigit(c); })))
+      if ((entry == "version" || entry == ".data/version") &&
+          (size > 20 ||
+           !llvm::all_of(llvm::StringRef(textOf(reader, name)).trim("\n"), [](char c) { return llvm::isDigit(c); })))
         throw ImportError("is no number");
       if (isDebug)
         checkDebugPickle(textOf(reader, name));

@@ -16,6 +16,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/raw_ostream.h"
+#include "llvm/Support/thread.h"
 
 #include <filesystem>
 
@@ -150,8 +151,8 @@ static fs::path buffersBeside(const fs::path &output) {
 /// Whether a folder holds shards and nothing else: then an import may replace it.
 static bool holdsShardsOnly(const fs::path &folder) {
   for (const fs::directory_entry &entry : fs::directory_iterator(folder))
-    if (std::string name = entry.path().filename(); !name.ends_with(safetensors::kFileEnding) &&
-                                                    !name.ends_with(safetensors::kIndexEnding))
+    if (std::string name = entry.path().filename();
+        !name.ends_with(safetensors::kFileEnding) && !name.ends_with(safetensors::kIndexEnding))
       return false;
   return true;
 }
@@ -222,7 +223,7 @@ static void write(mlir::ModuleOp module, const Parameters &parameters, const std
   rename(output);
 }
 
-bool galvatron::importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
+static bool importHere(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
   try {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
     context.loadDialect<graph::GraphDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
@@ -248,4 +249,13 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error, st
     error = firstSentence(failure.what());
   }
   return false;
+}
+
+bool galvatron::importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
+  // Reading calls itself for each level of values and of expressions, to the limits of lib/Import/Archive.
+  constexpr std::optional<unsigned> kStackBytes = 1u << 29;
+  bool isDone = false;
+  llvm::thread thread(kStackBytes, [&] { isDone = importHere(options, error, warnings); });
+  thread.join();
+  return isDone;
 }
