@@ -252,7 +252,7 @@ def test_packed_tensors(sound, tmp_path):
 def test_truncated(sound, tmp_path):
     path = write(tmp_path / "model.pt", sound)
     path.write_bytes(path.read_bytes()[:-10])
-    check_refused(tmp_path, "is no archive as PyTorch writes it", path)
+    check_refused(tmp_path, r"cannot be read as TorchScript \(it does not end with a zip directory\): it is truncated or of another format", path)
 
 
 def test_many_entries(sound, tmp_path):

@@ -42,8 +42,8 @@ private:
   };
 
   [[noreturn]] static void damaged(const std::string &what) {
-    throw ImportError("is no archive as PyTorch writes it (" + what +
-                      "): it is truncated, damaged or of another format; write it with `python -m galvatron.export`");
+    throw ImportError("cannot be read as TorchScript (" + what +
+                      "): it is truncated or of another format; write it with `python -m galvatron.export`");
   }
   /// Bytes [begin, begin + count) of the file.
   std::string bytes(uint64_t begin, uint64_t count) {

@@ -134,7 +134,7 @@ Results logSoftmax(Call &call) {
 /// Of an element to be dropped: 0 in evaluation.
 double probability(Call &call) {
   double p = call.flag("train", true) ? call.number("p") : 0;
-  if (p < 0 || p >= 1)
+  if (!(p >= 0 && p < 1))
     throw ImportError("expects a dropout probability in [0, 1), but got " + std::to_string(p));
   return p;
 }

@@ -201,6 +201,9 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
     return;
   case c10::prim::Loop:
     return runLoop(node, frame);
+  case c10::prim::Uninitialized: // what a branch that raises gives
+    frame[node->output()] = {};
+    return;
   case c10::prim::RaiseException:
     throw ImportError("prim::RaiseException in " + sourceOf(node, frame.path).describe() +
                       ": the module raises an exception for these inputs; import with sizes that it takes");
@@ -246,9 +249,10 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
   Value condition = valueOf(node->inputs()[1], frame);
   for (int64_t i = 0; i < count && isTrue(condition, importer); ++i) {
     if (numIterations++ == kMostIterations)
-      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() + " brings loops to more than " +
-                        std::to_string(kMostIterations) +
-                        " iterations, which is unsupported; compute with tensors "
+      throw ImportError((i == kMostIterations ? "a loop in " : "loops in all, the last one a loop in ") +
+                        sourceOf(node, frame.path).describe() + (i == kMostIterations ? " runs" : ", run") +
+                        " more than " + std::to_string(kMostIterations) +
+                        " times, which is unsupported; compute with tensors instead"); compute with tensors "
                         "instead");
     frame[body->inputs()[0]] = Integer{i};
     for (auto [input, value] : llvm::zip(body->inputs().slice(1), carried))
