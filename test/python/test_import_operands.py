@@ -78,7 +78,7 @@ def test_assertions_that_hold(tmp_path):
 
 
 def test_dicts(tmp_path):
-    message = r"unsupported operator prim::DictConstruct in the top module \(<string>:\d+\)"
+    message = r"unsupported operator prim::DictConstruct in the top module"
     check_refused(tmp_path, message, scripted(tmp_path, "x = x * {'a': 1.0}['a']"), "--batch", 2, "--seq", 16)
 
 
@@ -86,7 +86,7 @@ def test_dicts(tmp_path):
     "lines,message",
     [
         (["while True:", "    pass"], "a loop in the top module .* runs more than 100000 times"),
-        (["for i in range(200000):", "    x = x + 1.0"], "a loop in the top module .* runs more than 100000 times"),
+        (["for i in range(200000):", "    x = x + 1.0"], r"a loop in the top module \(<string>:\d+\) runs more than 100000 times"),
         (["n = 0", "for i in range(70000):", "    for j in range(2):", "        n += j"], "loops in all, .* run more than"),
     ],
 )

@@ -159,7 +159,7 @@ def in_list(value: bytes) -> bytes:
         (in_list(b"]" * 100000 + b"a" * 99999), "nested deeper than 500"),
         (in_list(b"(" * 100000 + b"t" * 100000), "nested deeper than 500"),
         (in_list(b"]q\x00h\x00a"), "a value contains itself"),
-        (in_list(b"]q\x00]q\x01h\x00ah\x00h\x01aa"), "adds to what is no list, or is complete|a value contains itself"),
+        (in_list(b"]q\x00]q\x01h\x00ah\x00h\x01aa"), "adds to what is no list or dict, or is complete|a value contains itself"),
         (in_list(b"h\x05"), "recalls 5, which is nothing"),
         (in_list(b"j\xff\xff\xff\xff"), "recalls 4294967295, which is nothing"),
         (in_list(b"r\xff\xff\xff\xff"), "remembers what is no value"),

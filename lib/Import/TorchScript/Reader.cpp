@@ -21,7 +21,7 @@ static bool readStack(const std::string &stack, Source &source) {
     rest = others;
     auto [file, tail] = frame.rsplit('(');
     unsigned line = 0;
-    if (tail.consumeInteger(10, line) || !tail.starts_with("):"))
+    if (tail.consumeInteger(10, line) || !tail.starts_with("): "))
       return false;
     bool inLibrary = isLibrary(file);
     if (source.file.empty() || !inLibrary) {
@@ -252,8 +252,7 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
       throw ImportError((i == kMostIterations ? "a loop in " : "loops in all, the last one a loop in ") +
                         sourceOf(node, frame.path).describe() + (i == kMostIterations ? " runs" : ", run") +
                         " more than " + std::to_string(kMostIterations) +
-                        " times, which is unsupported; compute with tensors instead"); compute with tensors "
-                        "instead");
+                        " times, which is unsupported; compute with tensors instead");
     frame[body->inputs()[0]] = Integer{i};
     for (auto [input, value] : llvm::zip(body->inputs().slice(1), carried))
       frame[input] = value;
