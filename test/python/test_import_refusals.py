@@ -86,7 +86,7 @@ def largest(x):
             ).squeeze(1),
             "expects as many queries as keys with is_causal, but got ",
         ),
-        (lambda x: x + functional.one_hot(x.argmax(-1)), "expects num_classes, as the shape must not depend on data"),
+        (lambda x: x + functional.one_hot(x.argmax(-1)).sum(), "expects num_classes, as the shape must not depend on data"),
         (lambda x: x + torch.where(x > 0)[0].sum(), "the form that returns indices has a shape that depends on data"),
         (
             nn.InstanceNorm1d(16, track_running_stats=True),
@@ -285,8 +285,7 @@ def test_damaged_programs(tmp_path):
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(damaged, "w") as copy:
         for name in archive.namelist():
             copy.writestr(name, "class (" if name.endswith(".py") else archive.read(name))
-    message = r"cannot be read as TorchScript \(.*\): it is damaged or of another format; write it with"
-    check_refused(tmp_path, message, damaged)
+    check_refused(tmp_path, r"entry code/\S+\.py: line 1 leaves a bracket open", damaged)
 
 
 def test_a_third_input_is_position_ids(tmp_path):

@@ -1,7 +1,8 @@
 // Leaves of expressions and their interning. Views are in ExpressionViews.cpp, operators in
 // ExpressionSimplify.cpp, numbers in ExpressionEvaluate.cpp.
-#include "Expression.h"
+#include "Value.h"
 
+#include "llvm/Support/MathExtras.h"
 #include "llvm/Support/xxhash.h"
 
 #include <cmath>
@@ -16,6 +17,16 @@ int64_t galvatron::importer::numElements(ShapeRef shape) {
   for (int64_t extent : shape)
     count *= extent;
   return count;
+}
+
+void galvatron::importer::checkShape(ShapeRef shape) {
+  constexpr size_t kMostRank = 24; // letters of an einsum, less those that rules add
+  int64_t count = 1;
+  bool fits = shape.size() <= kMostRank;
+  for (int64_t extent : shape)
+    fits = fits && extent >= 0 && !llvm::MulOverflow(count, std::max<int64_t>(extent, 1), count);
+  if (!fits)
+    throw ImportError("makes a tensor of shape " + describe(shape) + ", which no tensor has");
 }
 
 std::optional<Shape> galvatron::importer::broadcastShapes(ArrayRef<ShapeRef> shapes) {
@@ -82,6 +93,7 @@ template <typename T> static void append(std::string &key, const T &value) {
 }
 
 ExpressionRef ExpressionContext::intern(Expression node) {
+  checkShape(node.shape);
   std::string key;
   append(key, node.kind), append(key, node.type), append(key, node.op);
   append(key, node.positional), append(key, node.fromShape);
@@ -108,6 +120,7 @@ ExpressionRef ExpressionContext::splat(ElementType type, ShapeRef shape, double 
 }
 
 ExpressionRef ExpressionContext::linear(ElementType type, ShapeRef shape, const Linear &value) {
+  checkShape(shape);
   Expression node;
   node.kind = Expression::Kind::Affine;
   node.type = type;
@@ -128,6 +141,9 @@ ExpressionRef ExpressionContext::linear(ElementType type, ShapeRef shape, const 
 ExpressionRef ExpressionContext::arange(ElementType type, double start, double step, int64_t count, bool positional) {
   if (start == std::floor(start) && step == std::floor(step))
     return linear(type, {count}, {start, Shape{int64_t(step)}, positional});
+  if (count > kMostNumbers)
+    throw ImportError("makes " + std::to_string(count) + " different numbers, but at most " +
+                      std::to_string(kMostNumbers) + " are supported; make them a parameter or a buffer");
   std::vector<double> values(count);
   for (int64_t i = 0; i < count; ++i)
     values[i] = roundTo(type, start + double(i) * step);
@@ -162,6 +178,7 @@ Shape galvatron::importer::contiguousStrides(ShapeRef shape) {
 ExpressionRef ExpressionContext::dense(ElementType type, ShapeRef shape, std::vector<double> values) {
   if (!values.empty() && llvm::all_equal(values))
     return splat(type, shape, values.front());
+  checkShape(shape);
   storage.push_back(std::make_unique<DenseData>());
   storage.back()->values = std::move(values);
   Expression node;
@@ -180,6 +197,7 @@ ExpressionRef ExpressionContext::dense(ElementType type, ShapeRef shape, std::ve
 
 ExpressionRef ExpressionContext::buffer(ElementType type, ShapeRef shape, ShapeRef strides, const void *memory,
                                         std::shared_ptr<const void> owner) {
+  checkShape(shape);
   storage.push_back(std::make_unique<DenseData>());
   DenseData &data = *storage.back();
   data.rawType = type, data.raw = memory, data.owner = std::move(owner);

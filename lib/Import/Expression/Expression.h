@@ -37,6 +37,10 @@ enum class ElementType : uint8_t { Bool, UInt8, Int32, Int64, Float16, BFloat16,
 
 inline bool isFloat(ElementType type) { return type >= ElementType::Float16; }
 int64_t numElements(ShapeRef shape);
+/// Most numbers that an expression is computed as, 512 MiB.
+constexpr int64_t kMostNumbers = 1 << 26;
+/// Throws ImportError where an extent is negative, there are more than 24, or their product is no 64-bit number.
+void checkShape(ShapeRef shape);
 /// Of a row-major tensor, in elements.
 Shape contiguousStrides(ShapeRef shape);
 /// The value as an element of `type` would hold it.

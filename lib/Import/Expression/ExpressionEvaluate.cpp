@@ -234,6 +234,10 @@ double ExpressionContext::evaluate(ExpressionRef x, ShapeRef index) const {
 }
 
 std::vector<double> ExpressionContext::materialize(ExpressionRef x) const {
+  if (numElements(x->shape) > kMostNumbers)
+    throw ImportError("computes " + std::to_string(numElements(x->shape)) + " numbers of shape " + describe(x->shape) +
+                      " in advance, but at most " + std::to_string(kMostNumbers) +
+                      " are supported; make them a parameter or a buffer");
   std::vector<double> values;
   values.reserve(numElements(x->shape));
   Shape index(x->shape.size(), 0);

@@ -42,8 +42,11 @@ Tensor Call::tensorOrNumber(const Value &value) const {
 
 std::vector<Tensor> Call::tensors(StringRef name) const {
   std::vector<Tensor> result;
-  for (const Value &element : value(name).list())
+  for (const Value &element : value(name).list()) {
+    if (!element.isTensor())
+      throw ImportError("expects tensors as argument " + name.str() + ", but got something else among them");
     result.push_back(importer.read(*element.cell()));
+  }
   if (result.empty())
     throw ImportError("expects at least one tensor as argument " + name.str());
   return result;
@@ -100,11 +103,10 @@ Shape Call::integers(StringRef name) const {
 
 /// The dimension counted from the front.
 static int64_t fromFront(int64_t dim, StringRef name, int64_t rank) {
-  int64_t limit = std::max<int64_t>(rank, 1);
-  if (dim < -limit || dim >= limit)
+  if (dim < -rank || dim >= rank)
     throw ImportError("expects " + name.str() + " within a tensor of rank " + std::to_string(rank) + ", but got " +
                       std::to_string(dim));
-  return dim < 0 ? dim + limit : dim;
+  return dim < 0 ? dim + rank : dim;
 }
 
 int64_t Call::dim(StringRef name, int64_t rank) const { return fromFront(integer(name), name, rank); }
@@ -113,6 +115,10 @@ Shape Call::dims(StringRef name, int64_t rank) const {
   Shape result = integers(name);
   for (int64_t &dim : result)
     dim = fromFront(dim, name, rank);
+  Shape sorted = result;
+  llvm::sort(sorted);
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+    throw ImportError("expects " + name.str() + " to name each dimension once, but got " + describe(result));
   return result;
 }
 

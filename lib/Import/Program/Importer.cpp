@@ -154,6 +154,8 @@ SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments,
   } catch (const std::bad_variant_access &) {
     throw ImportError(op.str() + " in " + source.describe() +
                       ": got an argument of a kind that is unsupported (such as a text, or a list)");
+  } catch (const std::exception &error) { // of the standard library: a length or a position beyond bounds
+    throw ImportError(op.str() + " in " + source.describe() + ": cannot be computed (" + error.what() + ")");
   }
 }
 
@@ -381,6 +383,7 @@ Shape galvatron::importer::commonShape(ArrayRef<ShapeRef> shapes) {
 Tensor Importer::expand(const Tensor &x, ShapeRef shape) {
   if (ShapeRef(x.shape) == shape)
     return x;
+  checkShape(shape);
   auto common = broadcastShapes({ShapeRef(x.shape), shape});
   if (!common || ShapeRef(*common) != shape)
     throw ImportError("cannot broadcast " + describe(x.shape) + " to " + describe(shape));
@@ -390,6 +393,9 @@ Tensor Importer::expand(const Tensor &x, ShapeRef shape) {
 }
 
 Tensor Importer::reshape(const Tensor &x, ShapeRef shape) {
+  checkShape(shape);
+  if (numElements(shape) != numElements(x.shape))
+    throw ImportError("cannot view " + describe(x.shape) + " as " + describe(shape));
   if (x.lazy)
     if (ExpressionRef result = expressions.reshape(x.lazy, shape))
       return Tensor::of(result);
@@ -397,6 +403,11 @@ Tensor Importer::reshape(const Tensor &x, ShapeRef shape) {
 }
 
 Tensor Importer::transpose(const Tensor &x, ArrayRef<int64_t> permutation) {
+  SmallVector<int64_t> sorted(permutation);
+  llvm::sort(sorted);
+  if (!llvm::equal(sorted, llvm::seq<int64_t>(0, x.rank())))
+    throw ImportError("expects the dimensions of " + describe(x.shape) + " in another order, but got " +
+                      describe(permutation));
   if (!x.lazy)
     return Tensor::of(emitter.transpose(x.data, permutation), x.type);
   View view;
@@ -429,6 +440,12 @@ static mlir::Value shiftInsteadOfSlice(Emitter &emitter, mlir::Value x, ShapeRef
 }
 
 Tensor Importer::slice(const Tensor &x, ShapeRef begin, ShapeRef shape) {
+  bool isInside = begin.size() == x.shape.size() && shape.size() == x.shape.size();
+  for (size_t d = 0; isInside && d < shape.size(); ++d)
+    isInside = begin[d] >= 0 && shape[d] >= 0 && shape[d] <= x.shape[d] && begin[d] <= x.shape[d] - shape[d];
+  if (!isInside)
+    throw ImportError("expects elements of " + describe(x.shape) + ", but got " + describe(shape) + " from " +
+                      describe(begin) + " on");
   if (ShapeRef(x.shape) == shape)
     return x;
   if (!x.lazy) {
@@ -446,6 +463,12 @@ Tensor Importer::slice(const Tensor &x, ShapeRef begin, ShapeRef shape) {
 }
 
 Tensor Importer::concat(ArrayRef<Tensor> given, int64_t dim) {
+  for (const Tensor &part : given) {
+    Shape shape = part.shape, first = given[0].shape;
+    if (dim < 0 || dim >= part.rank() || dim >= given[0].rank() || (shape[dim] = 0, first[dim] = 0, shape != first))
+      throw ImportError("expects tensors that differ along dimension " + std::to_string(dim) + " at most, but got " +
+                        describe(given[0].shape) + " and " + describe(part.shape));
+  }
   SmallVector<Tensor> parts;
   for (const Tensor &part : given)
     if (part.shape[dim] != 0 || (parts.empty() && &part == &given.back()))

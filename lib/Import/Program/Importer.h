@@ -57,7 +57,7 @@ public:
   Shape integers(llvm::StringRef name) const;
   /// A dimension of a tensor of that rank, counted from the front.
   int64_t dim(llvm::StringRef name, int64_t rank) const;
-  /// A list of them, or one.
+  /// A list of them, or one; each once.
   Shape dims(llvm::StringRef name, int64_t rank) const;
   /// The element type named by a ScalarType argument.
   ElementType elementType(llvm::StringRef name, ElementType fallback) const;

@@ -31,6 +31,8 @@ Tensor fourDimensional(Call &call, llvm::StringRef name) {
 /// The additive bias of an unrecognised mask, with extent 1 where it does not differ.
 mlir::Value biasOf(Call &call, Tensor mask, ElementType type) {
   Importer &importer = call.importer;
+  if (mask.rank() > 4)
+    throw ImportError("expects a mask of rank 4 at most, but got " + describe(mask.shape));
   if (mask.type == ElementType::Bool) {
     auto number = [&](double value) { return Tensor::of(call.expressions.splat(type, {}, value)); };
     mask = importer.elementwise(Operator::Select, {mask, number(0), number(-std::numeric_limits<double>::infinity())},
@@ -51,6 +53,9 @@ Results attention(Call &call) {
   Importer &importer = call.importer;
   Tensor q = fourDimensional(call, "query"), k = fourDimensional(call, "key"), v = fourDimensional(call, "value");
   Shape resultShape = call.tensor("query").shape;
+  for (const Tensor &x : {q, k, v})
+    if (numElements(x.shape) == 0)
+      throw ImportError("expects queries, keys and values, but got none in " + describe(x.shape));
   if (q.shape[3] != k.shape[3] || k.shape[2] != v.shape[2] || k.shape[1] != v.shape[1] || q.shape[0] != k.shape[0] ||
       q.shape[0] != v.shape[0] || q.shape[1] % k.shape[1] != 0)
     throw ImportError("query " + describe(q.shape) + ", key " + describe(k.shape) + " and value " + describe(v.shape) +

@@ -16,13 +16,18 @@ Results arange(Call &call) {
     if (!value)
       return fallback;
     Tensor x = call.tensorOrNumber(*value);
-    assert(x.lazy && x.lazy->isSplat() && "aten::ScalarImplicit refuses what depends on data");
+    if (!x.lazy || !x.lazy->isSplat())
+      throw ImportError("expects numbers that do not depend on data");
     integral &= !isFloat(x.type);
     fromShape |= x.lazy->fromShape;
     return x.lazy->constant;
   };
   double first = number(start, 0), by = number(step, 1), last = number(&end, 0);
-  int64_t count = std::max<int64_t>(0, int64_t(std::ceil((last - first) / by)));
+  double length = std::ceil((last - first) / by);
+  if (!(std::abs(length) < 0x1p53) || !(std::abs(first) < 0x1p53) || by == 0)
+    throw ImportError("expects a range of numbers below 2^53 with a step, but got " + std::to_string(first) + " to " +
+                      std::to_string(last) + " by " + std::to_string(by));
+  int64_t count = std::max<int64_t>(0, int64_t(length));
   ElementType type = call.elementType("dtype", integral ? ElementType::Int64 : ElementType::Float32);
   if (count == 0)
     throw ImportError("makes an empty tensor, which is unsupported");
@@ -37,6 +42,8 @@ template <int value> Results constant(Call &call) { return filled(call, value, E
 
 Results full(Call &call) {
   Tensor value = call.tensorOrNumber(call.value("fill_value"));
+  if (!value.lazy || !value.lazy->isSplat())
+    throw ImportError("expects a number that does not depend on data; multiply ones by it");
   return filled(call, value.lazy->constant, value.type == ElementType::Float64 ? ElementType::Float32 : value.type);
 }
 
@@ -67,6 +74,8 @@ Results linspace(Call &call) {
   double start = call.number("start"), end = call.number("end");
   int64_t steps = call.integer("steps");
   ElementType type = call.elementType("dtype", ElementType::Float32);
+  if (steps < 0 || steps > kMostNumbers)
+    throw ImportError("expects 0 to " + std::to_string(kMostNumbers) + " steps, but got " + std::to_string(steps));
   std::vector<double> values;
   for (int64_t i = 0; i < steps; ++i)
     values.push_back(roundTo(type, steps == 1 ? start : start + (end - start) * double(i) / double(steps - 1)));
@@ -77,6 +86,8 @@ Results linspace(Call &call) {
 template <bool lower> Results triangle(Call &call) {
   Tensor x = call.tensor("self");
   Importer &importer = call.importer;
+  if (x.rank() < 2)
+    throw ImportError("expects a matrix or a batch of them, but got " + describe(x.shape));
   Shape square(x.shape.end() - 2, x.shape.end());
   auto linear = [&](Linear value) {
     value.positional = true;

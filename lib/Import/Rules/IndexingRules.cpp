@@ -29,6 +29,8 @@ void checkBounds(const Linear &index, ShapeRef shape, int64_t extent) {
 
 Tensor galvatron::importer::rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding) {
   Importer &importer = call.importer;
+  if (table.rank() < 1)
+    throw ImportError("expects a table of rows, but got a single number");
   Shape shape = ids.shape;
   shape.append(table.shape.begin() + 1, table.shape.end());
   std::optional<Linear> ramp = ids.lazy ? asLinear(ids.lazy) : std::nullopt;
@@ -312,6 +314,9 @@ Results index(Call &call) {
         throw ImportError("indexing by a mask has a shape that depends on data, which is unsupported; use where");
     }
   }
+  if (used == 0 || int64_t(indices.size()) > x.rank())
+    throw ImportError("expects 1 to " + std::to_string(x.rank()) + " indices for " + describe(x.shape) + ", but got " +
+                      std::to_string(used) + " in " + std::to_string(indices.size()) + " places");
   if (x.lazy)
     if (ExpressionRef result = indexExpression(call, x.lazy, indices))
       return {Value(Tensor::of(result))};
@@ -391,6 +396,12 @@ Results gather(Call &call) {
   ExpressionContext &context = call.expressions;
   Tensor x = call.tensor("self"), ids = call.tensor("index");
   int64_t dim = call.dim("dim", x.rank());
+  bool fits = ids.rank() == x.rank();
+  for (int64_t d = 0; fits && d < x.rank(); ++d)
+    fits = d == dim || ids.shape[d] <= x.shape[d];
+  if (!fits)
+    throw ImportError("expects an index within " + describe(x.shape) + " but for dimension " + std::to_string(dim) +
+                      ", but got " + describe(ids.shape));
   if (!x.lazy || !ids.lazy)
     return {Value(gatherData(call, x, ids, dim))};
   if (auto ramp = asLinear(ids.lazy)) {
@@ -419,6 +430,9 @@ Results gather(Call &call) {
   Shape at(ids.rank(), 0);
   for (double position : positions) {
     Shape source = at;
+    if (!(position >= 0 && position < double(x.shape[dim])))
+      throw ImportError("gathers position " + std::to_string(position) + " of dimension " + std::to_string(dim) +
+                        " of " + describe(x.shape));
     source[dim] = int64_t(position);
     values.push_back(context.evaluate(x.lazy, source));
     for (size_t d = at.size(); d-- > 0;) {

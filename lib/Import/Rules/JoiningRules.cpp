@@ -15,7 +15,7 @@ ElementType commonType(Call &call, llvm::ArrayRef<Tensor> parts) {
 Tensor joined(Call &call, std::vector<Tensor> parts, int64_t dim, ElementType type) {
   for (Tensor &part : parts) {
     Shape other = part.shape;
-    if (other.size() != parts[0].shape.size())
+    if (other.size() != parts[0].shape.size() || dim >= part.rank())
       throw ImportError("expects tensors of one rank, but got " + describe(parts[0].shape) + " and " + describe(other));
     other[dim] = parts[0].shape[dim];
     if (other != parts[0].shape)
@@ -57,6 +57,7 @@ Tensor padding(Call &call, const Tensor &x, int64_t dim, int64_t count, bool bef
   Shape shape = x.shape, offsets(x.rank(), 0);
   int64_t extent = x.shape[dim];
   shape[dim] = count;
+  checkShape(shape);
   if (mode == "constant")
     return Tensor::of(call.expressions.splat(x.type, shape, value));
   if (mode == "replicate") {
@@ -85,10 +86,17 @@ Results pad(Call &call) {
   std::string mode = call.has("mode") ? call.value("mode").string() : "constant";
   double value = call.number("value", 0);
   Shape amounts = call.integers("pad");
+  if (amounts.size() % 2 != 0 || int64_t(amounts.size()) > 2 * x.rank())
+    throw ImportError("expects pad to have two numbers for each of the last dimensions of " + describe(x.shape) +
+                      ", but got " + describe(amounts));
   for (size_t i = 0; i < amounts.size(); i += 2) {
     int64_t dim = x.rank() - 1 - int64_t(i / 2), before = amounts[i], after = amounts[i + 1];
     Shape offsets(x.rank(), 0), shape = x.shape;
     offsets[dim] = std::max<int64_t>(-before, 0);
+    for (int64_t amount : {before, after})
+      if (amount < -x.shape[dim])
+        throw ImportError("expects to cut at most dimension " + std::to_string(dim) + " of " + describe(x.shape) +
+                          ", but got " + describe(amounts));
     shape[dim] += std::min<int64_t>(before, 0) + std::min<int64_t>(after, 0);
     x = importer.slice(x, offsets, shape);
     SmallVector<Tensor, 3> parts;
@@ -104,10 +112,14 @@ Results pad(Call &call) {
 
 /// Every element `count` times in place: unsqueeze, expand, flatten.
 Tensor repeatEach(Call &call, const Tensor &x, int64_t dim, int64_t count) {
+  if (dim >= x.rank() || count < 0)
+    throw ImportError("expects to repeat a dimension, but got " + std::to_string(count) + " times for " +
+                      describe(x.shape));
   Shape wide = x.shape, flat = x.shape;
   wide.insert(wide.begin() + dim + 1, 1);
   Tensor split = call.importer.reshape(x, wide);
   wide[dim + 1] = count;
+  checkShape(wide);
   flat[dim] *= count;
   return call.importer.reshape(call.importer.expand(split, wide), flat);
 }
@@ -129,6 +141,12 @@ Results repeat(Call &call) {
   if (shape.size() < repeats.size())
     shape.insert(shape.begin(), repeats.size() - shape.size(), 1);
   repeats.insert(repeats.begin(), shape.size() - repeats.size(), 1);
+  for (int64_t count : repeats)
+    if (count < 0)
+      throw ImportError("expects repeats of at least 0, but got " + describe(repeats));
+  checkShape(repeats);
+  for (auto [count, extent] : llvm::zip_equal(repeats, shape))
+    checkShape({count, extent});
   Shape split, wide, flat;
   for (auto [count, extent] : llvm::zip_equal(repeats, shape)) {
     if (count != 1) {
@@ -145,11 +163,21 @@ Results repeat(Call &call) {
 Results roll(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
-  Shape given = x.shape, shifts = call.integers("shifts"), dims = call.dims("dims", x.rank());
+  Shape given = x.shape, shifts = call.integers("shifts"), dims = call.integers("dims");
+  for (int64_t &dim : dims) // the same one several times, too
+    dim = dim < 0 ? dim + x.rank() : dim;
   if (dims.empty()) { // of the flattened tensor
     x = importer.reshape(x, {numElements(given)});
     dims.push_back(0);
   }
+  bool fits = shifts.size() == dims.size();
+  for (int64_t dim : dims)
+    fits = fits && dim >= 0 && dim < x.rank();
+  if (!fits)
+    throw ImportError("expects as many shifts as dimensions of " + describe(x.shape) + ", but got " + describe(shifts) +
+                      " for " + describe(dims));
+  if (numElements(x.shape) == 0)
+    return {Value(call.tensor("self"))};
   for (auto [shift, dim] : llvm::zip_equal(shifts, dims)) {
     int64_t extent = x.shape[dim];
     int64_t front = ((shift % extent) + extent) % extent; // elements that wrap to the front
@@ -165,6 +193,8 @@ Results roll(Call &call) {
 }
 
 Tensor flipped(Call &call, const Tensor &x, int64_t dim) {
+  if (dim >= x.rank())
+    throw ImportError("expects a tensor with dimension " + std::to_string(dim) + ", but got " + describe(x.shape));
   return x.shape[dim] == 1 ? x : pick(call, x, dim, ramp(call, x.shape[dim], x.shape[dim] - 1, -1));
 }
 
@@ -182,6 +212,8 @@ template <int64_t dim> Results flipDim(Call &call) { return {Value(flipped(call,
 Results rotate(Call &call) {
   Tensor x = call.tensor("self");
   Shape dims = call.dims("dims", x.rank());
+  if (dims.size() != 2)
+    throw ImportError("expects two dimensions to turn, but got " + describe(dims));
   int64_t turns = ((call.integer("k", 1) % 4) + 4) % 4;
   for (; turns > 0; --turns) {
     x = flipped(call, x, dims[1]);

@@ -69,6 +69,9 @@ struct CrossEntropy {
   Tensor weighted() const {
     Importer &importer = call.importer;
     std::optional<Tensor> classes;
+    if (call.has("weight") && call.tensor("weight").shape != Shape{logits.shape.back()})
+      throw ImportError("expects a weight for each of " + std::to_string(logits.shape.back()) + " classes, but got " +
+                        describe(call.tensor("weight").shape));
     if (call.has("weight"))
       classes = importer.convert(call.tensor("weight"), logits.type);
     Tensor index = Tensor::of(call.expressions.splat(labels.type, {}, double(ignored)));
@@ -109,6 +112,11 @@ struct CrossEntropy {
   }
 
   Tensor loss() const {
+    if (!isFloat(logits.type) || logits.rank() < 1)
+      throw ImportError("expects logits in floating point with a dimension of classes, but got " +
+                        std::string(describe(logits.type)) + " " + describe(logits.shape));
+    if (isFloat(labels.type) && labels.rank() < 1)
+      throw ImportError("expects labels of rows, but got a single number");
     if (isFloat(labels.type))
       return ofProbabilities();
     if (ShapeRef(logits.shape).drop_back() != ShapeRef(labels.shape))

@@ -46,7 +46,7 @@ Results rmsNorm(Call &call) {
 Results normOfGroups(Call &call, const Tensor &x, int64_t groups) {
   Importer &importer = call.importer;
   mlir::OpBuilder &builder = call.emitter.builder;
-  if (x.rank() < 2 || groups <= 0 || x.shape[1] % groups != 0)
+  if (x.rank() < 2 || groups <= 0 || x.shape[1] % groups != 0 || numElements(x.shape) == 0)
     throw ImportError("expects [samples, channels, ...] with channels in " + std::to_string(groups) +
                       " equal groups, but got " + describe(x.shape));
   Shape flat{x.shape[0], groups, numElements(x.shape) / (x.shape[0] * groups)};
@@ -79,6 +79,8 @@ Results batchNorm(Call &call) {
     throw ImportError("normalises over the samples of a micro-batch, so that the result depends on the plan; use "
                       "layer_norm or group_norm, or call eval() on the submodule");
   Tensor x = call.tensor("input");
+  if (x.rank() < 1)
+    throw ImportError("expects channels, but got a single number");
   Formula f{call, x.type};
   int64_t dim = std::min<int64_t>(1, x.rank() - 1);
   Shape channels(x.rank(), 1);
@@ -132,7 +134,7 @@ Results logSoftmax(Call &call) {
 /// Of an element to be dropped: 0 in evaluation.
 double probability(Call &call) {
   double p = call.flag("train", true) ? call.number("p") : 0;
-  if (p < 0 || p >= 1)
+  if (!(p >= 0 && p < 1))
     throw ImportError("expects a dropout probability in [0, 1), but got " + std::to_string(p));
   return p;
 }

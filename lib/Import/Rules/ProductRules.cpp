@@ -1,6 +1,8 @@
 // Matrix products, all as `graph.einsum`.
 #include "lib/Import/Program/Importer.h"
 
+#include "llvm/ADT/StringExtras.h"
+
 using namespace galvatron::importer;
 using llvm::SmallVector;
 using Results = SmallVector<Value, 1>;
@@ -42,6 +44,9 @@ std::optional<Tensor> productOfExpressions(Call &call, const Tensor &a, const Te
 /// batch dimension of extent 1 that meets a longer one is left out of its operand.
 Tensor product(Call &call, Tensor a, Tensor b, bool rightTransposed = false) {
   Importer &importer = call.importer;
+  if (a.rank() < 2 || b.rank() < 2)
+    throw ImportError("expects matrices or batches of them, but got " + describe(a.shape) + " and " +
+                      describe(b.shape));
   int64_t inner = b.shape[b.rank() - (rightTransposed ? 1 : 2)];
   if (a.shape.back() != inner)
     throw ImportError("expects equal inner dimensions, but got " + describe(a.shape) + " and " + describe(b.shape));
@@ -88,6 +93,8 @@ void checkFloats(const Tensor &a, const Tensor &b) {
 Results matmul(Call &call) {
   Tensor a = call.tensor("self"), b = call.tensor(call.arguments[1].name);
   checkFloats(a, b);
+  if (a.rank() < 1 || b.rank() < 1)
+    throw ImportError("expects vectors or matrices, but got " + describe(a.shape) + " and " + describe(b.shape));
   bool rowVector = a.rank() == 1, columnVector = b.rank() == 1;
   if (rowVector)
     a = call.importer.reshape(a, {1, a.shape[0]});
@@ -129,9 +136,14 @@ Results addProduct(Call &call) {
   Tensor a = call.tensor(call.arguments[1].name), b = call.tensor(call.arguments[2].name);
   checkFloats(a, b);
   bool isVector = call.op == "aten::addmv";
+  bool areVectors = call.op == "aten::addr";
+  int64_t rank = areVectors ? 1 : call.op == "aten::addbmm" || call.op == "aten::baddbmm" ? 3 : 2;
+  if (a.rank() != rank || b.rank() != (isVector ? 1 : rank))
+    throw ImportError("expects operands of rank " + std::to_string(rank) + (isVector ? " and 1" : "") + ", but got " +
+                      describe(a.shape) + " and " + describe(b.shape));
   if (isVector)
     b = importer.reshape(b, {b.shape[0], 1});
-  if (call.op == "aten::addr") {
+  if (areVectors) {
     a = importer.reshape(a, {a.shape[0], 1});
     b = importer.reshape(b, {1, b.shape[0]});
   }
@@ -150,6 +162,8 @@ Results inner(Call &call) {
   Importer &importer = call.importer;
   Tensor a = call.tensor("self"), b = call.tensor("other");
   checkFloats(a, b);
+  if (a.rank() < 1 || b.rank() < 1)
+    throw ImportError("expects vectors or matrices, but got " + describe(a.shape) + " and " + describe(b.shape));
   Shape shape(a.shape.begin(), a.shape.end() - 1);
   shape.append(b.shape.begin(), b.shape.end() - 1);
   auto matrix = [&](const Tensor &x) {
@@ -160,6 +174,8 @@ Results inner(Call &call) {
 
 Results outer(Call &call) {
   Tensor a = call.tensor("self"), b = call.tensor(call.has("vec2") ? "vec2" : "other");
+  if (a.rank() != 1 || b.rank() != 1)
+    throw ImportError("expects two vectors, but got " + describe(a.shape) + " and " + describe(b.shape));
   return {Value(
       call.importer.elementwise(Operator::Multiply, {call.importer.reshape(a, {a.shape[0], 1}), b}, a.type, a.type))};
 }
@@ -239,6 +255,8 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     int64_t missing = operand.rank() - int64_t(term.size()) + (dots == llvm::StringRef::npos ? 0 : 3);
     if (missing < 0 || (dots == llvm::StringRef::npos && missing != 0))
       throw ImportError("equation " + equation + " does not fit an operand " + describe(operand.shape));
+    if (missing > int64_t(unused.size()))
+      throw ImportError("equation " + equation + " leaves no letters for an operand " + describe(operand.shape));
     std::string own = unused.substr(unused.size() - missing);
     if (dots != llvm::StringRef::npos && own.size() >= longest.size())
       longest = own;
@@ -262,6 +280,12 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     llvm::sort(once);
     result = longest + once;
   }
+  for (llvm::StringRef own : subscripts)
+    if (!llvm::all_of(own, [](char name) { return llvm::isAlpha(name); }))
+      throw ImportError("equation " + equation + " has a subscript that is no letter");
+  for (char name : result)
+    if (llvm::count(result, name) > 1)
+      throw ImportError("equation " + equation + " has subscript " + name + " twice in its result");
   for (char name : result)
     if (llvm::none_of(subscripts, [&](const std::string &own) { return llvm::is_contained(own, name); }))
       throw ImportError("equation " + equation + " has a subscript " + name + " in its result that no operand has");

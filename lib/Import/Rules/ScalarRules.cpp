@@ -24,8 +24,12 @@ Results count(Call &call) { return {Value(Integer{numElements(call.tensor(call.a
 
 Results length(Call &call) {
   const Value &value = call.arguments[0].value;
-  if (value.isTensor())
-    return {Value(Integer{call.tensorOrNumber(value).shape.front(), true})};
+  if (value.isTensor()) {
+    Tensor x = call.tensorOrNumber(value);
+    if (x.rank() == 0)
+      throw ImportError("expects a list or a tensor with dimensions, but got a single number");
+    return {Value(Integer{x.shape.front(), true})};
+  }
   return {Value(Integer{int64_t(value.list().size())})};
 }
 
@@ -33,6 +37,12 @@ Results length(Call &call) {
 Results toTensor(Call &call) {
   Tensor x = call.tensorOrNumber(call.arguments[0].value);
   return {Value(call.importer.convert(x, x.type == ElementType::Float64 ? ElementType::Float32 : x.type))};
+}
+
+int64_t toInt64(double number) {
+  if (!(std::abs(number) < 0x1p63))
+    throw ImportError("makes an integer of " + std::to_string(number) + ", which has 64 bits at most");
+  return int64_t(number);
 }
 
 /// A rank-0 tensor, or a number, as a number.
@@ -48,12 +58,12 @@ Results toNumber(Call &call) {
     return {Value(x.lazy->constant != 0)};
   if (isFloat(x.type))
     return {Value(x.lazy->constant)};
-  return {Value(Integer{int64_t(x.lazy->constant), x.lazy->fromShape})};
+  return {Value(Integer{toInt64(x.lazy->constant), x.lazy->fromShape})};
 }
 
 Results toInteger(Call &call) {
   Value value = toNumber(call)[0];
-  return {value.isInteger() ? value : Value(Integer{int64_t(value.number())})};
+  return {value.isInteger() ? value : Value(Integer{toInt64(value.number())})};
 }
 
 Results toDouble(Call &call) { return {Value(toNumber(call)[0].number())}; }
@@ -75,7 +85,9 @@ Results item(Call &call) {
 Results floorDivideNumbers(Call &call) {
   Integer a = asInteger(call.arguments[0].value, call.importer, "a");
   Integer b = asInteger(call.arguments[1].value, call.importer, "b");
-  return {Value(Integer{int64_t(std::floor(double(a.value) / double(b.value))), a.fromShape || b.fromShape})};
+  if (b.value == 0)
+    throw ImportError("divides " + std::to_string(a.value) + " by zero");
+  return {Value(Integer{toInt64(std::floor(double(a.value) / double(b.value))), a.fromShape || b.fromShape})};
 }
 
 template <bool equal> Results isSame(Call &call) {

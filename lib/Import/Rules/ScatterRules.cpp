@@ -128,10 +128,14 @@ Results indexPut(Call &call) {
   if (!dim)
     throw ImportError("expects an index or a mask");
   Tensor index = call.tensorOrNumber(indices[*dim]);
+  if (*dim >= x.rank())
+    throw ImportError("expects at most " + std::to_string(x.rank()) + " indices for " + describe(x.shape));
   Formula f{call, x.type};
   if (index.type == ElementType::Bool) {
     // The mask covers dimensions from `dim` on; a value of its own for each element would need their number.
     int64_t rest = x.rank() - *dim - index.rank();
+    if (rest < 0)
+      throw ImportError("expects a mask of " + describe(x.shape) + ", but got one of " + describe(index.shape));
     if (value.rank() > rest)
       throw ImportError("writes values whose number depends on the mask; use where, or masked_fill");
     Shape shape = index.shape;

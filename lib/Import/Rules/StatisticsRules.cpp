@@ -123,6 +123,8 @@ Results product(Call &call) {
     x = importer.reshape(x, {numElements(x.shape)});
     r.dims = {0};
   }
+  if (r.dims.size() != 1)
+    throw ImportError("expects one dimension of " + describe(x.shape));
   int64_t dim = r.dims[0];
   while (x.shape[dim] > 1) {
     Shape offsets(x.rank(), 0), half = x.shape, rest = x.shape;

@@ -36,6 +36,9 @@ std::string bakedIn(const Call &call, ShapeRef shape) {
 Shape completeShape(const Call &call, const Tensor &x, Shape shape) {
   int64_t known = 1, count = numElements(x.shape);
   int64_t *open = nullptr;
+  Shape given = shape;
+  std::replace(given.begin(), given.end(), int64_t(-1), int64_t(1));
+  checkShape(given);
   for (int64_t &extent : shape)
     if (extent == -1 && !open)
       open = &extent;
@@ -61,6 +64,9 @@ Results flatten(Call &call) {
   if (x.rank() == 0 || call.op == "aten::ravel")
     return {Value(call.importer.reshape(x, {numElements(x.shape)}))};
   int64_t begin = call.dim("start_dim", x.rank()), end = call.dim("end_dim", x.rank());
+  if (begin > end)
+    throw ImportError("expects start_dim before end_dim, but got " + std::to_string(begin) + " and " +
+                      std::to_string(end));
   Shape shape(x.shape.begin(), x.shape.begin() + begin);
   shape.push_back(numElements(ShapeRef(x.shape).slice(begin, end - begin + 1)));
   shape.append(x.shape.begin() + end + 1, x.shape.end());
@@ -102,6 +108,8 @@ Results squeeze(Call &call) {
 Results expand(Call &call) {
   Tensor x = call.tensor("self");
   Shape shape = call.has("other") ? call.importer.read(*call.value("other").cell()).shape : call.integers("size");
+  if (shape.size() < x.shape.size())
+    throw ImportError("cannot expand " + describe(x.shape) + " to " + describe(shape) + ", which has fewer dimensions");
   size_t lead = shape.size() - x.shape.size();
   for (auto [d, extent] : llvm::enumerate(shape)) {
     if (extent == -1 && d >= lead)
@@ -124,6 +132,8 @@ Results transpose(Call &call) {
 Results moveDim(Call &call) {
   Tensor x = call.tensor("self");
   Shape from = call.dims("source", x.rank()), to = call.dims("destination", x.rank());
+  if (from.size() != to.size())
+    throw ImportError("expects as many destinations as sources, but got " + describe(from) + " to " + describe(to));
   SmallVector<int64_t> permutation(x.rank(), -1);
   for (auto [source, destination] : llvm::zip(from, to))
     permutation[destination] = source;
@@ -153,11 +163,13 @@ Results permute(Call &call) {
 /// [begin, end) along one dimension; steps above one go through a reshape.
 Tensor range(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t end, int64_t step = 1) {
   int64_t extent = x.shape[dim];
+  if (step < 1)
+    throw ImportError("expects a step of at least 1, but got " + std::to_string(step));
   auto clip = [&](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + extent : i, 0, extent); };
   begin = clip(begin), end = std::max(clip(end), begin);
   Shape shape = x.shape, offsets(x.rank(), 0);
   offsets[dim] = begin;
-  int64_t count = (end - begin + step - 1) / step;
+  int64_t count = end == begin ? 0 : (end - begin - 1) / step + 1;
   shape[dim] = count;
   if (count == 0) // the rest after a rotary part that is everything
     return Tensor::of(call.expressions.splat(x.type, shape, 0));
@@ -194,7 +206,7 @@ Results slice(Call &call) {
 /// As `range`, of elements that must all be there.
 Tensor rangeWithin(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t length) {
   int64_t extent = x.shape[dim], from = begin < 0 ? begin + extent : begin;
-  if (from < 0 || length < 0 || from + length > extent)
+  if (from < 0 || length < 0 || length > extent || from > extent - length)
     throw ImportError("expects elements of dimension " + std::to_string(dim) + " of " + describe(x.shape) +
                       ", but got " + std::to_string(length) + " from " + std::to_string(begin) +
                       " on; pass a --seq or --batch that they fit");
@@ -218,10 +230,28 @@ Results select(Call &call) {
   return {Value(dropDim(call, rangeWithin(call, x, dim, call.integer("index"), 1), dim))};
 }
 
+/// Before a list of so many is made.
+void checkPieces(int64_t count) {
+  constexpr int64_t kMostPieces = 1 << 20;
+  if (count < 0 || count > kMostPieces)
+    throw ImportError("expects at most " + std::to_string(kMostPieces) + " pieces, but got " + std::to_string(count));
+}
+
+/// For a number that divides.
+int64_t positive(int64_t number, const char *name) {
+  if (number < 1)
+    throw ImportError(std::string("expects ") + name + " of at least 1, but got " + std::to_string(number));
+  return number;
+}
+
 List pieces(Call &call, const Tensor &x, int64_t dim, ShapeRef sizes) {
   List result;
   int64_t begin = 0;
+  checkPieces(int64_t(sizes.size()));
   for (int64_t size : sizes) {
+    if (size < 0 || size > x.shape[dim] - begin)
+      throw ImportError("expects pieces of dimension " + std::to_string(dim) + " of " + describe(x.shape) +
+                        " to add up to it, but got " + describe(sizes) + bakedIn(call, sizes));
     result.push_back(range(call, x, dim, begin, begin + size));
     begin += size;
   }
@@ -240,15 +270,18 @@ Results split(Call &call) {
   if (sizes && sizes->isList())
     return {Value(pieces(call, x, dim, call.integers(call.has("split_size") ? "split_size" : "split_sizes")))};
   Shape equal;
-  for (int64_t size = call.integer("split_size"), begin = 0; begin < extent; begin += size)
+  int64_t size = std::min(positive(call.integer("split_size"), "split_size"), std::max<int64_t>(extent, 1));
+  checkPieces(extent / size);
+  for (int64_t begin = 0; begin < extent; begin += size)
     equal.push_back(std::min(size, extent - begin));
   return {Value(pieces(call, x, dim, equal))};
 }
 
 Results chunk(Call &call) {
   Tensor x = call.tensor("self");
-  int64_t dim = call.dim("dim", x.rank()), chunks = call.integer("chunks");
-  int64_t size = (x.shape[dim] + chunks - 1) / chunks;
+  int64_t dim = call.dim("dim", x.rank()), chunks = positive(call.integer("chunks"), "chunks");
+  int64_t size = x.shape[dim] / chunks + (x.shape[dim] % chunks != 0);
+  checkPieces(std::min(x.shape[dim], chunks));
   Shape sizes;
   for (int64_t begin = 0; begin < x.shape[dim]; begin += size)
     sizes.push_back(std::min(size, x.shape[dim] - begin));
@@ -258,10 +291,13 @@ Results chunk(Call &call) {
 /// Into equal pieces, the first ones longer by one where that is not possible; or before each of the given positions.
 Results splitAt(Call &call, int64_t dim, const Value *sections) {
   Tensor x = call.tensor("self");
+  if (dim >= x.rank())
+    throw ImportError("expects a tensor with dimension " + std::to_string(dim) + ", but got " + describe(x.shape));
   int64_t extent = x.shape[dim];
   Shape sizes;
   if (sections && !sections->isList()) {
-    int64_t count = asInteger(*sections, call.importer, "sections").value;
+    int64_t count = positive(asInteger(*sections, call.importer, "sections").value, "sections");
+    checkPieces(count);
     for (int64_t i = 0; i < count; ++i)
       sizes.push_back(extent / count + (i < extent % count ? 1 : 0));
     return {Value(pieces(call, x, dim, sizes))};
@@ -304,6 +340,7 @@ Results unbind(Call &call) {
   Tensor x = call.tensor("self");
   int64_t dim = call.dim("dim", x.rank());
   List result;
+  checkPieces(x.shape[dim]);
   for (Value &piece : pieces(call, x, dim, Shape(x.shape[dim], 1)))
     result.push_back(dropDim(call, piece.cell()->tensor, dim));
   return {Value(result)};

@@ -60,7 +60,13 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
   mlir::Builder builder(&context);
   result.present = true;
   try {
-    json root = json::parse(text);
+    constexpr int kMostLevels = 100; // printing calls itself for each
+    json root = json::parse(text, [](int depth, json::parse_event_t, json &) {
+      if (depth > kMostLevels)
+        throw ImportError("galvatron.json in the archive is nested deeper than " + std::to_string(kMostLevels) +
+                          "; export the model again");
+      return true;
+    });
     if (int64_t version = root.at("format_version"); version != 2)
       throw ImportError("galvatron.json has format version " + std::to_string(version) +
                         ", but this importer reads 2; export again with the matching galvatron package");
@@ -85,6 +91,7 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
     if (auto config = root.find("config"); config != root.end() && config->is_object())
       result.config = config->dump(2) + "\n";
     result.ties = root.value("ties", result.ties);
+    std::erase_if(result.ties, [](const std::vector<std::string> &group) { return group.empty(); });
   } catch (const json::exception &error) {
     throw ImportError(std::string("galvatron.json in the archive is damaged (") + error.what() +
                       "); export the model again");

@@ -32,8 +32,8 @@ GivenWeights::GivenWeights(const std::string &path, const Parameters &parameters
                         ", which the model needs; give the weights of this model");
     if (found->shape != parameter->tensor.sizes().vec())
       throw ImportError("--weights: " + path + ": expects tensor " + parameter->names[0] + " of shape " +
-                        shapeText({parameter->tensor.sizes().data(), parameter->tensor.sizes().size()}) +
-                        ", but got " + shapeText(found->shape));
+                        shapeText({parameter->tensor.sizes().data(), parameter->tensor.sizes().size()}) + ", but got " +
+                        shapeText(found->shape));
   }
 }
 

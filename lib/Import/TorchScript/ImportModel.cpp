@@ -1,6 +1,7 @@
 // From a file to two files: loading, reading, writing.
 #include "galvatron/Import/Import.h"
 
+#include "Archive.h"
 #include "GivenWeights.h"
 #include "Reader.h"
 
@@ -15,6 +16,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/raw_ostream.h"
+#include "llvm/Support/thread.h"
 
 #include "llvm/ADT/StringExtras.h"
 
@@ -24,32 +26,11 @@ using namespace galvatron;
 using namespace galvatron::importer;
 namespace fs = std::filesystem;
 
-static constexpr const char *kExtraFile = "galvatron.json";
-
 /// The first sentence of an exception's text.
 static std::string firstSentence(const char *text) {
   std::string line(text);
   line = line.substr(0, line.find('\n'));
   return line.substr(0, line.find(". "));
-}
-
-static torch::jit::Module load(const std::string &path, std::string &description) {
-  if (!fs::exists(path))
-    throw ImportError("no such file; write one with `python -m galvatron.export --config config.json -o model.pt`");
-  if (fs::is_directory(path))
-    throw ImportError("is a folder; expects an archive of `python -m galvatron.export`");
-  torch::jit::ExtraFilesMap extra{{kExtraFile, ""}};
-  try {
-    torch::jit::Module module = torch::jit::load(path, c10::kCPU, extra);
-    description = extra[kExtraFile];
-    return module;
-  } catch (const c10::Error &error) {
-    throw ImportError("cannot be read as TorchScript (" + firstSentence(error.what_without_backtrace()) +
-                      "): it is truncated or of another format; write it with `python -m galvatron.export`");
-  } catch (const std::exception &error) {
-    throw ImportError("cannot be read as TorchScript (" + firstSentence(error.what()) +
-                      "): it is damaged or of another format; write it with `python -m galvatron.export`");
-  }
 }
 
 /// What a checkpoint holds and no layer has as a parameter; `read` where the program was made with the buffer's values.
@@ -321,14 +302,14 @@ static void write(mlir::ModuleOp module, const Parameters &parameters, const std
   rename(output);
 }
 
-bool galvatron::importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
+static bool importHere(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
   try {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
     context.loadDialect<graph::GraphDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
                         mlir::func::FuncDialect>();
     checkOutputs(options.output);
     std::string text;
-    torch::jit::Module module = load(options.input, text);
+    torch::jit::Module module = loadArchive(options.input, text);
     Description description = parseDescription(text, context);
     Parameters parameters(module, description);
     std::optional<GivenWeights> given;
@@ -347,4 +328,13 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error, st
     error = firstSentence(failure.what());
   }
   return false;
+}
+
+bool galvatron::importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
+  // Reading calls itself for each level of values and of expressions, to the limits of lib/Import/Archive.
+  constexpr std::optional<unsigned> kStackBytes = 1u << 29;
+  bool isDone = false;
+  llvm::thread thread(kStackBytes, [&] { isDone = importHere(options, error, warnings); });
+  thread.join();
+  return isDone;
 }

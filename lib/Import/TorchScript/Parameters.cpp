@@ -1,7 +1,10 @@
 // Collecting parameters and buffers, and writing them as safetensors.
 #include "Parameters.h"
 
+#include "lib/Import/Archive/CodeCheck.h"
 #include "lib/Import/Expression/Value.h"
+
+#include "llvm/Support/JSON.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;
@@ -24,6 +27,35 @@ static bool hasNoMemory(const at::Tensor &tensor) {
   return tensor.numel() > 1 && llvm::all_of(tensor.strides(), [](int64_t stride) { return stride == 0; });
 }
 
+/// Names become keys of files and parts of messages, and may come from anyone.
+static void checkName(const std::string &name) {
+  bool isPlain = llvm::json::isUTF8(name) && llvm::none_of(name, [](unsigned char c) { return c < ' ' || c == 127; });
+  if (!isPlain || name.empty() || name.size() > 1024 || name.find('/') != std::string::npos)
+    throw ImportError("parameter or buffer '" + printable(name) +
+                      "' has a name that is no key of a weights file: expects UTF-8 without '/' and control "
+                      "characters, of at most 1024 bytes; rename it");
+}
+
+/// Trained apart, parameters that share some of their memory would no longer be what the module computes with.
+static void checkOverlaps(const std::vector<std::unique_ptr<Parameter>> &parameters) {
+  struct Range {
+    const char *begin, *end;
+    const Parameter *parameter;
+  };
+  std::vector<Range> ranges;
+  for (const auto &parameter : parameters)
+    if (const at::Tensor &x = parameter->tensor; !hasNoMemory(x) && x.numel() > 0 && x.is_contiguous()) {
+      const char *begin = static_cast<const char *>(x.const_data_ptr());
+      ranges.push_back({begin, begin + x.nbytes(), parameter.get()});
+    }
+  llvm::sort(ranges, [](const Range &a, const Range &b) { return std::less<>()(a.begin, b.begin); });
+  for (size_t i = 1; i < ranges.size(); ++i)
+    if (const Range &last = ranges[i - 1], &next = ranges[i];
+        next.begin < last.end && (next.begin != last.begin || next.end != last.end))
+      throw ImportError("parameters " + last.parameter->names[0] + " and " + next.parameter->names[0] +
+                        " share some of their memory, but not all of it, which is unsupported; clone one of them");
+}
+
 /// What the exported module calls the attribute.
 static std::string nameOf(const std::string &path, const Description &description) {
   bool hasPrefix = !description.prefix.empty() && path.rfind(description.prefix, 0) == 0;
@@ -40,6 +72,7 @@ Parameters::Parameters(const torch::jit::Module &module, const Description &desc
   weightless = description.weightless;
   for (const auto &entry : module.named_parameters(/*recurse=*/true)) {
     std::string name = nameOf(entry.name, description);
+    checkName(name);
     if (!at::isFloatingType(entry.value.scalar_type())) {
       allBuffers.push_back({name, entry.name, entry.value});
       continue;
@@ -64,6 +97,9 @@ Parameters::Parameters(const torch::jit::Module &module, const Description &desc
       known = all.back().get();
       known->tensor = entry.value;
     }
+    if (known->tensor.sizes() != entry.value.sizes() || known->tensor.scalar_type() != entry.value.scalar_type())
+      throw ImportError("galvatron.json ties parameter " + name + " to " + known->names[0] +
+                        ", which is of another shape or type; export the model again");
     known->names.push_back(name);
     known->frozen = description.present ? description.frozen.count(name) : !entry.value.requires_grad();
     byName[name] = byPath[entry.name] = known;
@@ -72,6 +108,7 @@ Parameters::Parameters(const torch::jit::Module &module, const Description &desc
       known->init = init->second;
   }
   addBuffers(module, description);
+  checkOverlaps(all);
   for (const auto &parameter : all)
     if (weightless && !parameter->init)
       throw ImportError("parameter " + parameter->names[0] +
@@ -86,6 +123,8 @@ void Parameters::addBuffers(const torch::jit::Module &module, const Description 
       allBuffers.push_back({name, entry.name, entry.value});
   if (!persistent.empty())
     throw ImportError("the archive lacks the buffer " + *persistent.begin() + " that it describes; export it again");
+  for (const Buffer &buffer : allBuffers)
+    checkName(buffer.name);
   for (const Buffer &buffer : allBuffers)
     if (!kFileTypes.count(buffer.tensor.scalar_type()))
       throw ImportError("buffer " + buffer.name + " is of type " + c10::toString(buffer.tensor.scalar_type()) +

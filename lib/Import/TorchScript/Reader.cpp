@@ -4,6 +4,9 @@
 using namespace galvatron::importer;
 namespace jit = torch::jit;
 
+/// What a program may run. A traced module of 100 layers runs some 10,000 nodes, in calls of ten levels.
+static constexpr int64_t kMostNodes = 1 << 24, kMostIterations = 100000, kMostLevels = 200;
+
 /// PyTorch's own code, and what of the galvatron package stands between it and a traced forward.
 static bool isLibrary(llvm::StringRef file) {
   return file.contains("/torch/") || file.ends_with("/galvatron/watching.py") ||
@@ -18,7 +21,7 @@ static bool readStack(const std::string &stack, Source &source) {
     rest = others;
     auto [file, tail] = frame.rsplit('(');
     unsigned line = 0;
-    if (tail.consumeInteger(10, line) || !tail.starts_with("):"))
+    if (tail.consumeInteger(10, line) || !tail.starts_with("): "))
       return false;
     bool inLibrary = isLibrary(file);
     if (source.file.empty() || !inLibrary) {
@@ -83,7 +86,13 @@ Value Reader::run(const jit::Module &module, size_t count) {
 std::vector<Value> Reader::callMethod(const Submodule &target, const std::string &method,
                                       llvm::ArrayRef<Slot> arguments, const std::string &place) {
   std::shared_ptr<jit::Graph> graph = jit::toGraphFunction(target.object.type()->getMethod(method)).graph();
-  assert(graph->inputs().size() == arguments.size() + 1 && "TorchScript calls a method with all of its arguments");
+  if (graph->inputs().size() != arguments.size() + 1)
+    throw ImportError("a call of " + method + " in " + (place.empty() ? "the top module" : place) + " has " +
+                      std::to_string(arguments.size()) + " arguments for " +
+                      std::to_string(graph->inputs().size() - 1) + "; the archive is damaged, export it again");
+  if (depth == kMostLevels)
+    throw ImportError("calls are nested deeper than " + std::to_string(kMostLevels) + " in " + place);
+  ++depth;
   Frame frame;
   frame.path = place;
   frame.slots[graph->inputs()[0]] = target;
@@ -93,6 +102,7 @@ std::vector<Value> Reader::callMethod(const Submodule &target, const std::string
   std::vector<Value> results;
   for (const jit::Value *output : graph->outputs())
     results.push_back(valueOf(output, frame));
+  --depth;
   return results;
 }
 
@@ -118,8 +128,19 @@ static std::string placeOf(const std::string &module, const std::string &caller)
 }
 
 void Reader::runBlock(const jit::Block *block, Frame &frame) {
-  for (const jit::Node *node : block->nodes())
-    runNode(node, frame);
+  for (const jit::Node *node : block->nodes()) {
+    if (++numNodes > kMostNodes)
+      throw ImportError("the program runs more than " + std::to_string(kMostNodes) + " operators, at " +
+                        sourceOf(node, frame.path).describe() + ", which is unsupported");
+    try {
+      runNode(node, frame);
+    } catch (const ImportError &) {
+      throw;
+    } catch (const std::exception &error) { // a list that is none, an element that is not there
+      throw ImportError(std::string(node->kind().toQualString()) + " in " + sourceOf(node, frame.path).describe() +
+                        ": got a value of a kind that is unsupported (" + error.what() + ")");
+    }
+  }
 }
 
 void Reader::runConstant(const jit::Node *node, Frame &frame) {
@@ -184,6 +205,12 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
     return;
   case c10::prim::Loop:
     return runLoop(node, frame);
+  case c10::prim::Uninitialized: // what a branch that raises gives
+    frame[node->output()] = {};
+    return;
+  case c10::prim::RaiseException:
+    throw ImportError("prim::RaiseException in " + sourceOf(node, frame.path).describe() +
+                      ": the module raises an exception for these inputs; import with sizes that it takes");
   case c10::aten::warn:
   case c10::prim::Print:
     return;
@@ -204,7 +231,8 @@ static bool isTrue(const Value &condition, const Importer &importer) {
   if (!condition.isTensor())
     return condition.number() != 0;
   ExpressionRef known = importer.read(*condition.cell()).lazy;
-  assert(known && known->isSplat() && "aten::Bool refuses what depends on data");
+  if (!known || !known->isSplat())
+    throw ImportError("a condition depends on data, which is unsupported; choose with where");
   return known->constant != 0;
 }
 
@@ -217,7 +245,6 @@ void Reader::runIf(const jit::Node *node, Frame &frame) {
 }
 
 void Reader::runLoop(const jit::Node *node, Frame &frame) {
-  constexpr int64_t kMostIterations = 100000;
   const jit::Block *body = node->blocks()[0];
   List carried;
   for (const jit::Value *input : node->inputs().slice(2))
@@ -225,9 +252,11 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
   int64_t count = asInteger(valueOf(node->inputs()[0], frame), importer, "count").value;
   Value condition = valueOf(node->inputs()[1], frame);
   for (int64_t i = 0; i < count && isTrue(condition, importer); ++i) {
-    if (i == kMostIterations)
-      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() + " runs more than " +
-                        std::to_string(kMostIterations) + " times, which is unsupported; compute with tensors instead");
+    if (numIterations++ == kMostIterations)
+      throw ImportError((i == kMostIterations ? "a loop in " : "loops in all, the last one a loop in ") +
+                        sourceOf(node, frame.path).describe() + (i == kMostIterations ? " runs" : ", run") +
+                        " more than " + std::to_string(kMostIterations) +
+                        " times, which is unsupported; compute with tensors instead");
     frame[body->inputs()[0]] = Integer{i};
     for (auto [input, value] : llvm::zip(body->inputs().slice(1), carried))
       frame[input] = value;

@@ -74,6 +74,8 @@ private:
   const Parameters &parameters;
   std::unordered_map<const Parameter *, Value> emittedParameters;
   std::unordered_map<std::string, Value> buffers;
+  /// Of the program so far: a few lines can call and loop without end.
+  int64_t numNodes = 0, numIterations = 0, depth = 0;
 };
 
 } // namespace galvatron::importer
