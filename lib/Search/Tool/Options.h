@@ -7,6 +7,8 @@
 #ifndef GALVATRON_SEARCH_TOOL_OPTIONS_H
 #define GALVATRON_SEARCH_TOOL_OPTIONS_H
 
+#include "galvatron/Options/OptionTable.h"
+
 #include "lib/Search/Formats/JsonReader.h"
 
 #include <optional>
@@ -36,7 +38,8 @@ struct ToolOptions {
 /// Error: an unknown option, a missing or malformed value, a conflict.
 Result<ToolOptions> parseOptions(int argc, char **argv);
 
-std::string helpText();
+/// What it takes, for people and shells.
+const options::Tool &commandLine();
 
 } // namespace galvatron::search
 
