@@ -1,5 +1,5 @@
-// Scripts that complete a command line. Bash cuts words at '=', so the option of a value is one or two words before; zsh's
-// _arguments knows all that itself.
+// Scripts that complete a command line. Bash cuts words at '=', so the option of a value is one or two words before;
+// zsh's _arguments knows all that itself.
 #include "galvatron/Options/OptionTable.h"
 
 #include <algorithm>
@@ -37,9 +37,9 @@ static std::string bashScript(const Tool &tool) {
   std::string name = functionName(tool), text = "# bash completion of " + tool.name + "\n" + name + R"(() {
   local word=${COMP_WORDS[COMP_CWORD]} option= values= before=
   local options=')" + wordsOf(tool, false) +
-                                               R"('
+                                                R"('
   local rare=')" + wordsOf(tool, true) +
-                                               R"('
+                                                R"('
   (( COMP_CWORD > 0 )) && option=${COMP_WORDS[COMP_CWORD-1]}
   if [[ $word == = ]]; then
     word=
@@ -66,7 +66,8 @@ static std::string bashScript(const Tool &tool) {
     compopt -o filenames 2>/dev/null
   fi
 }
-complete -F )" + name + " " + tool.name + "\n";
+complete -F )" +
+         name + " " + tool.name + "\n";
 }
 
 /// Inside single quotes, within an argument of _arguments.

@@ -88,8 +88,8 @@ std::string manualPage(const Tool &tool) {
   std::string title = tool.name;
   std::transform(title.begin(), title.end(), title.begin(), [](unsigned char c) { return std::toupper(c); });
   std::string text = ".\\\" Made of the table of options: " + tool.name + " --manual\n.Dd " + kVersionDate + "\n.Dt " +
-                     title + " 1\n.Os\n.Sh NAME\n.Nm " + tool.name + "\n.Nd " +
-                     escape(tool.summary) + "\n.Sh SYNOPSIS\n.Nm\n.Op Ar options\n.Sh DESCRIPTION\nCommand lines:\n" +
+                     title + " 1\n.Os\n.Sh NAME\n.Nm " + tool.name + "\n.Nd " + escape(tool.summary) +
+                     "\n.Sh SYNOPSIS\n.Nm\n.Op Ar options\n.Sh DESCRIPTION\nCommand lines:\n" +
                      ".Bd -literal -offset indent\n";
   for (const std::string &line : lines(tool.usage))
     text += escape(line) + "\n";

@@ -13,8 +13,8 @@ std::vector<std::string> lines(const std::string &text);
 /// What stands between empty lines, each as one line.
 std::vector<std::string> paragraphs(const std::string &text);
 
-/// Words in lines of at most `width` characters where that can be; all but the first begin with `indent`, which does not
-/// count.
+/// Words in lines of at most `width` characters where that can be; all but the first begin with `indent`, which does
+/// not count.
 std::string wrap(const std::string &text, std::size_t width, const std::string &indent = "");
 
 } // namespace galvatron::options

@@ -67,9 +67,7 @@ private:
     return std::int64_t(read);
   }
 
-  bool isFlag(const char *flag, bool &option) {
-    return name == flag && (option = true);
-  }
+  bool isFlag(const char *flag, bool &option) { return name == flag && (option = true); }
 
   void readOne();
   void readNamed();
@@ -270,7 +268,8 @@ const options::Tool &commandLine() {
 #undef OPTION
           options::completionOption(),
       },
-      "MPIRUN names another launcher with mpirun's syntax, MPIRUN_FLAGS adds options for it, e.g. \"--hostfile hosts\".\n"
+      "MPIRUN names another launcher with mpirun's syntax, MPIRUN_FLAGS adds options for it, e.g. \"--hostfile "
+      "hosts\".\n"
       "\n"
       "Exit status: 0, 1 an error, 130 interrupted."};
   return tool;

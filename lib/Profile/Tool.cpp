@@ -68,7 +68,8 @@ int runTool(int argc, char **argv) {
     return 1;
   }
   if (options->help || options->version) {
-    std::fputs(options->help ? options::helpText(commandLine()).c_str() : (std::string("galvatron-profile ") + kVersion + "\n").c_str(),
+    std::fputs(options->help ? options::helpText(commandLine()).c_str()
+                             : (std::string("galvatron-profile ") + kVersion + "\n").c_str(),
                stdout);
     return 0;
   }

@@ -1,5 +1,5 @@
-// What a tool's command line takes, written once: its --help, its page of the manual, its chapter of docs/options.md and
-// its completion in shells are made of this table. Nothing here knows MLIR, so that the runtime has it, too.
+// What a tool's command line takes, written once: its --help, its page of the manual, its chapter of docs/options.md
+// and its completion in shells are made of this table. Nothing here knows MLIR, so that the runtime has it, too.
 #ifndef GALVATRON_OPTIONS_OPTIONTABLE_H
 #define GALVATRON_OPTIONS_OPTIONTABLE_H
 
@@ -12,8 +12,9 @@ namespace galvatron::options {
 /// A row: an option; or, without flags, the heading of those that follow, which is `help`.
 struct Option {
   std::string flags; ///< all its spellings: "--seq", or "-o, --output"
-  /// What stands after it: empty for a switch; "N", "FILE"; in small letters, with bars between them, the words that are
-  /// all it takes, as "cpu|cuda"; in brackets, as "[FILE]", what may be left out and is given with an equals sign alone.
+  /// What stands after it: empty for a switch; "N", "FILE"; in small letters, with bars between them, the words that
+  /// are all it takes, as "cpu|cuda"; in brackets, as "[FILE]", what may be left out and is given with an equals sign
+  /// alone.
   std::string value;
   std::string help;
   bool isRare = false; ///< offered by completion to those who have typed some of it, and shown nowhere
@@ -50,8 +51,8 @@ std::string markdownText(const Tool &tool);
 /// A script that completes the tool's options, the words that they take, and files; `shell`: bash or zsh.
 std::string completionScript(const Tool &tool, const std::string &shell);
 
-/// What a command line that asks for a completion, the page of the manual (--manual) or the chapter (--options-markdown)
-/// is answered with.
+/// What a command line that asks for a completion, the page of the manual (--manual) or the chapter
+/// (--options-markdown) is answered with.
 struct Answer {
   std::string text, error; ///< one of both
 };

@@ -277,8 +277,9 @@ void OptionParser::conflicts() {
   if (!o.profileFile.empty() && !o.device.empty())
     return fail("--profile and --device conflict: a profile says what its devices are; drop --device");
   if (!o.profileFile.empty() && o.modelFile.empty())
-    return fail("--profile needs --model config.json: a profile does not say how large the values between its layers are; "
-                "galvatron-opt --profile takes its bodies");
+    return fail(
+        "--profile needs --model config.json: a profile does not say how large the values between its layers are; "
+        "galvatron-opt --profile takes its bodies");
   if (fromProfiles && (!o.clusterFile.empty() || o.ranks || !o.device.empty()))
     return fail("--cluster, --ranks and --device conflict with --config: its hardware_info and "
                 "hardware folder say what the cluster is; use --num-nodes, --num-gpus-per-node");
@@ -328,7 +329,8 @@ const options::Tool &commandLine() {
       "galvatron-search --model config.json --cluster cluster.json --global-batch 64\n"
       "galvatron-search --config case.json --root FOLDER --cost-model=galvatron\n"
       "galvatron-search --config case.json --root FOLDER --evaluate plan.json",
-      "One JSON object on standard output: plan, times, memory. Progress and --explain go to standard error. Ctrl-C ends "
+      "One JSON object on standard output: plan, times, memory. Progress and --explain go to standard error. Ctrl-C "
+      "ends "
       "the search with the best plan so far.",
       makeOptions(),
       "Exit status: 0 a plan (\"status\": \"interrupted\" after Ctrl-C or --time-limit), 1 an error or no plan found "

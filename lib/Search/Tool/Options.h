@@ -27,7 +27,7 @@ struct ToolOptions {
   bool configured = false;          ///< --space=configured
   std::string evaluateFile, outputFile, format = "auto", traceFile;
   std::string predictFolder; ///< of stage binaries, whose step is predicted; empty: none
-  std::string precision; ///< empty: bf16
+  std::string precision;     ///< empty: bf16
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;
   double timeLimitSeconds = 0;
   int threads = 0; ///< 0: as many as the machine has
