@@ -127,6 +127,7 @@ std::vector<options::Option> galvatron::describeHelp(ArrayRef<const cl::OptionCa
   describe(kPhasesTitle, findPasses(all, /*phases=*/true));
   describe(kPassesTitle, findPasses(all, /*phases=*/false));
   describe(kMlirTitle, named(findMlirOptions(all)));
+  rows.push_back({"", "", "Others"});
   for (StringRef name : {"o", "help", "version"})
     if (auto at = rest.find(name.str()); at != rest.end()) {
       rows.push_back(describeOption(name, *at->second));

@@ -14,6 +14,8 @@ static std::string join(const std::vector<std::string> &words, const std::string
   return text;
 }
 
+static const std::string &commandOf(const Tool &tool) { return tool.command.empty() ? tool.name : tool.command; }
+
 /// A name that a shell takes for a function.
 static std::string functionName(const Tool &tool) {
   std::string name = "_" + tool.name;
@@ -58,8 +60,8 @@ static std::string bashScript(const Tool &tool) {
   if [[ $values ]]; then
     COMPREPLY=($(compgen -P "$before" -W "$values" -- "$word"))
   elif [[ ! $before && $word == -* ]]; then
-    [[ $word == --?* ]] && options="$options $rare"
     COMPREPLY=($(compgen -W "$options" -- "$word"))
+    (( ${#COMPREPLY[@]} )) || COMPREPLY=($(compgen -W "$rare" -- "$word"))
     [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
   else
     mapfile -t COMPREPLY < <(compgen -P "$before" -f -- "$word")
@@ -67,7 +69,7 @@ static std::string bashScript(const Tool &tool) {
   fi
 }
 complete -F )" +
-         name + " " + tool.name + "\n";
+         name + " " + commandOf(tool) + "\n";
 }
 
 /// Inside single quotes, within an argument of _arguments.
@@ -103,7 +105,7 @@ static std::string zshSpecs(const Tool &tool, bool rare) {
 
 static std::string zshScript(const Tool &tool) {
   std::string name = functionName(tool);
-  return "#compdef " + tool.name + "\n# zsh completion of " + tool.name + "\n" + name + R"(() {
+  return "#compdef " + commandOf(tool) + "\n# zsh completion of " + tool.name + "\n" + name + R"(() {
   local -a specs rare
   specs=(
 )" + zshSpecs(tool, false) +
@@ -111,8 +113,7 @@ static std::string zshScript(const Tool &tool) {
   rare=(
 )" + zshSpecs(tool, true) +
          R"(  )
-  [[ $PREFIX == --?* ]] && specs+=($rare)
-  _arguments $specs '*:file:_files'
+  _arguments $specs '*:file:_files' || { (( $#rare )) && _arguments $rare; }
 }
 if [[ $funcstack[1] == )" +
          name + R"( ]]; then
@@ -120,7 +121,7 @@ if [[ $funcstack[1] == )" +
          R"( "$@"
 else
   compdef )" +
-         name + " " + tool.name + "\nfi\n";
+         name + " " + commandOf(tool) + "\nfi\n";
 }
 
 std::string completionScript(const Tool &tool, const std::string &shell) {

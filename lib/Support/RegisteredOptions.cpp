@@ -33,10 +33,15 @@ options::Option galvatron::describeOption(StringRef name, const cl::Option &opti
     row.help = summary->str();
     return row;
   }
-  bool takesValue = option.getValueExpectedFlag() == cl::ValueRequired || !option.ValueStr.empty();
-  row.value = !takesValue ? "" : option.ValueStr.empty() ? "VALUE" : option.ValueStr.str();
-  if (StringRef(row.value).contains(' ')) // a sentence of MLIR's, such as <a comma-separated list>
-    row.value = "VALUE";
+  StringRef value = option.ValueStr;
+  bool isRequired = option.getValueExpectedFlag() == cl::ValueRequired;
+  bool isList = option.getNumOccurrencesFlag() == cl::ZeroOrMore && option.getValueExpectedFlag() == cl::ValueOptional;
+  if (value.contains('|'))
+    row.value = value.str();
+  else if (!value.empty() && !value.contains(' ')) // no sentence, such as <a comma-separated list>
+    row.value = value.upper();
+  else
+    row.value = isRequired ? "VALUE" : isList ? "[VALUE]" : "";
   row.help = option.HelpStr.str();
   row.isRare = option.getOptionHiddenFlag() != cl::NotHidden;
   return row;

@@ -17,17 +17,18 @@ struct Option {
   /// alone.
   std::string value;
   std::string help;
-  bool isRare = false; ///< offered by completion to those who have typed some of it, and shown nowhere
+  bool isRare = false; ///< offered by completion where no other fits, and shown nowhere
 };
 
 /// A tool, or a program that the compiler makes.
 struct Tool {
-  std::string name;    ///< as it is called
+  std::string name;    ///< of its page
   std::string summary; ///< what it does, without its name, one line
   std::string usage;   ///< command lines, one a line
   std::string text;    ///< paragraphs before the options, an empty line between them
   std::vector<Option> options;
-  std::string ending = {}; ///< paragraphs after them
+  std::string ending = {};  ///< paragraphs after them
+  std::string command = {}; ///< as a shell knows it, where that is not its name
 };
 
 /// "-o" and "--output" of "-o, --output".
