@@ -111,8 +111,16 @@ Setter choice(std::string &out) {
 /// Names of options, or words for what the program fixes, with commas between them.
 Status parseOverrides(Options &options, const std::string &flag, const std::string &text) {
   std::set<std::string> known = {"model", "precision", "batch", "seq", "documents", "all"};
-  for (const options::Option &option : Options::commandLine().options)
-    for (const std::string &flag : options::spellings(option))
+  for (std::string flag : {
+#define GROUP(title)
+#define LAUNCH_OPTION(flags, value, help)
+#define OPTION(flags, value, help) flags,
+#include "runtime/core/Options.def"
+#undef OPTION
+#undef LAUNCH_OPTION
+#undef GROUP
+       })
+    if (flag.starts_with("--"))
       known.insert(flag.substr(std::strlen("--")));
   std::istringstream rest(text + ",");
   for (std::string word; std::getline(rest, word, ',');) {

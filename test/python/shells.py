@@ -8,12 +8,17 @@ import re
 import select
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 # How each shell starts without anyone's settings, and what it needs before a script of completions.
+SET_BASH = "".join(
+    f"bind 'set {setting}'; "
+    for setting in ("enable-bracketed-paste off", "completion-query-items 0", "page-completions off", "show-all-if-ambiguous on")
+)
 STARTS = {
-    "bash": (["bash", "--norc", "--noprofile", "-i"], "bind 'set enable-bracketed-paste off'; bind 'set completion-query-items 0'\n"),
-    "zsh": (["zsh", "-f", "-i"], "unsetopt zle_bracketed_paste; autoload -U compinit; compinit -u -D; LISTMAX=10000\n"),
+    "bash": (["bash", "--norc", "--noprofile", "-i"], SET_BASH),
+    "zsh": (["zsh", "-f", "-i"], "unsetopt zle_bracketed_paste; autoload -U compinit; compinit -u -D; LISTMAX=10000; "),
 }
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>]|\][^\x07]*\x07)|\x07")
 LONGEST = 20.0  # seconds to wait for a shell, which takes far less
@@ -31,31 +36,32 @@ class Shell:
             words, stdin=inner, stdout=inner, stderr=inner, cwd=folder, env=environment, start_new_session=True
         )
         os.close(inner)
-        self.send(f"stty cols 200; {prepare}. ./completions; echo rea''dy\n")
-        self.wait_for("ready")
+        self.send(f"stty cols 200; {prepare}. ./completions\n")
+        self.start_line()
 
     def send(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
-    def wait_for(self, text: str, quiet: float | None = None) -> str:
-        """What the shell writes until `text` is in it, or, with `quiet`, until it has been silent for so long."""
+    def wait_for(self, is_there: Callable[[str], object]) -> str:
+        """What the shell writes until that is enough, or for so long that nothing more will come."""
         seen, end = "", time.monotonic() + LONGEST
-        while time.monotonic() < end:
-            ready, _, _ = select.select([self.terminal], [], [], quiet or 0.1)
+        while not is_there(seen) and time.monotonic() < end:
+            ready, _, _ = select.select([self.terminal], [], [], 0.1)
             if ready:
-                seen += ESCAPES.sub("", os.read(self.terminal, 65536).decode(errors="replace"))
-            elif quiet and seen:
-                return seen
-            if not quiet and text in seen:
-                return seen
-        raise AssertionError(f"the shell never wrote {text!r}, but {seen!r}")
+                text = os.read(self.terminal, 65536).decode(errors="replace")
+                seen += ESCAPES.sub("", text).replace("\r", "").replace("\b", "")
+        return seen
 
-    def complete(self, line: str) -> str:
-        """What stands on the terminal after `line` and Tab, twice; the line is thrown away."""
+    def start_line(self) -> None:
+        """Until the prompt waits for a new line, as keys that come before it does are not completed."""
+        self.send("\x15echo do''ne\n")
+        self.wait_for(re.compile("done\n[^>]*> ").search)
+
+    def complete(self, line: str, is_there: Callable[[str], object]) -> str:
+        """What stands on the terminal after `line` and Tab, twice, once it is enough; the line is then thrown away."""
         self.send(line + "\t\t")
-        shown = self.wait_for("", quiet=0.7)
-        self.send("\x15\x03\n")
-        self.wait_for("", quiet=0.2)
+        shown = self.wait_for(is_there)
+        self.start_line()
         return shown
 
     def close(self) -> None:
