@@ -44,14 +44,18 @@ struct EvaluateCommandLine {
   cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Start from this safetensors file (default: random values)")};
   cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
-  cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::desc("u8, u16, u32, i32 or i64")};
+  cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::value_desc("u8|u16|u32|i32|i64"),
+                                cl::desc("Of --data (u8)")};
   cl::opt<int64_t> eod{"eod", cl::cat(category), cl::init(-1), cl::value_desc("ID"),
                        cl::desc("Rows hold several documents, each ended by this token")};
-  cl::opt<int64_t> steps{"steps", cl::cat(category), cl::init(1), cl::desc("Steps to train")};
-  cl::opt<uint64_t> seed{"seed", cl::cat(category), cl::init(0), cl::desc("Seed of random values")};
-  cl::opt<std::string> optimizer{"optimizer", cl::cat(category), cl::init("adamw"), cl::desc("adamw or sgd")};
-  cl::opt<double> lr{"lr", cl::cat(category), cl::init(1e-3), cl::desc("Learning rate")};
-  cl::opt<double> clipGrad{"clip-grad", cl::cat(category), cl::init(0), cl::desc("Largest gradient norm; 0: off")};
+  cl::opt<int64_t> steps{"steps", cl::cat(category), cl::init(1), cl::value_desc("N"), cl::desc("Steps to train")};
+  cl::opt<uint64_t> seed{"seed", cl::cat(category), cl::init(0), cl::value_desc("N"),
+                         cl::desc("Seed of random values")};
+  cl::opt<std::string> optimizer{"optimizer", cl::cat(category), cl::init("adamw"), cl::value_desc("adamw|sgd"),
+                                 cl::desc("As in torch.optim (adamw)")};
+  cl::opt<double> lr{"lr", cl::cat(category), cl::init(1e-3), cl::value_desc("X"), cl::desc("Learning rate")};
+  cl::opt<double> clipGrad{"clip-grad", cl::cat(category), cl::init(0), cl::value_desc("X"),
+                           cl::desc("Largest gradient norm; 0: off")};
   cl::opt<std::string> dumpGradients{"dump-gradients", cl::cat(category), cl::value_desc("DIR"),
                                      cl::desc("Write each step's gradients here")};
 
@@ -90,9 +94,9 @@ struct JobCommandLine {
                       cl::desc("Turn the planned step into stage binaries (the other phases)")};
   cl::opt<std::string> plan{"plan", cl::cat(category), cl::value_desc("FILE"),
                             cl::desc("Take this plan instead of searching: plan.json, or Hetu-Galvatron's format")};
-  cl::opt<std::string> compileTo{"compile-to", cl::cat(category), cl::value_desc("PHASE"),
-                                 cl::desc("Stop after a phase and print the program: import, differentiate, plan, "
-                                          "shard, stage or lower")};
+  cl::opt<std::string> compileTo{"compile-to", cl::cat(category),
+                                 cl::value_desc("import|differentiate|plan|shard|stage|lower"),
+                                 cl::desc("Stop after a phase and print the program")};
   cl::opt<int64_t> ranks{"ranks", cl::cat(category), cl::init(0), cl::value_desc("N"),
                          cl::desc("Devices of this host (default: its cores)")};
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
@@ -116,14 +120,14 @@ struct JobCommandLine {
   cl::opt<int64_t> threads{"threads", cl::cat(category), cl::value_desc("N"),
                            cl::desc("Threads of the search (default: all cores); the plan is the same whatever their "
                                     "number")};
-  cl::opt<std::string> target{"target", cl::cat(category), cl::init("cpu"), cl::value_desc("DEVICE"),
-                              cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
+  cl::opt<std::string> target{
+      "target", cl::cat(category), cl::init("cpu"), cl::value_desc("cpu|cuda"),
+      cl::desc("Device that the binaries run on (cpu; the cluster of cuda is by default of h200)")};
   cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
                                     cl::desc("GPU that kernels are generated for, as nvcc names it")};
-  cl::opt<std::string> precision{
-      "precision", cl::cat(category), cl::value_desc("TYPE"),
-      cl::desc("Of activations and products: fp32, bf16 or fp16, with fp32 masters (default: "
-               "fp32 on cpu, bf16 on cuda)")};
+  cl::opt<std::string> precision{"precision", cl::cat(category), cl::value_desc("fp32|bf16|fp16"),
+                                 cl::desc("Of activations and products, with fp32 masters (default: "
+                                          "fp32 on cpu, bf16 on cuda)")};
   cl::opt<bool> printTimetable{"print-timetable", cl::cat(category),
                                cl::desc("Lower the program and print what every stage does in a step, one line an "
                                         "entry, with the buffers it touches")};
@@ -316,6 +320,23 @@ static std::string spellCommand(ArrayRef<char *> words) {
   return llvm::json::fixUTF8(text);
 }
 
+/// What pages say of the tool, besides its options.
+static options::Tool makeManual() {
+  return {
+      "galvatron-opt",
+      "from a training step to stage binaries, or MLIR in and MLIR out",
+      "galvatron-opt --search --lower model.mlir --ranks=4 --memory=2GiB -o build/model\n"
+      "galvatron-opt --plan=build/model/plan.json --lower model.mlir -o build/other\n"
+      "galvatron-opt --search --compile-to=plan model.mlir --ranks=8 --explain\n"
+      "galvatron-opt --evaluate model.mlir",
+      "A program, as galvatron-import writes it, is taken through the phases import, differentiate, plan, shard, stage "
+      "and lower, to a folder with a binary for each pipeline stage, plan.json, timetable.json and launch, which "
+      "starts them; or to the program after one of these phases. Without an option of the main job or the evaluator, "
+      "it runs passes as mlir-opt does.",
+      {},
+      "All that mlir-opt takes is parsed, too: --help-hidden lists it, with the options of each pass."};
+}
+
 int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
@@ -323,8 +344,11 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   static constexpr llvm::StringLiteral overview =
       "galvatron-opt: from a training step to stage binaries, or MLIR in and MLIR out\n";
   std::string header = registerCLIOptions(overview, registry);
+  const cl::OptionCategory *categories[] = {&line.category, &evaluator.category};
+  AnswerOptions answers(makeManual(), line.category,
+                        [&](const RegisteredOptions &) { return describeHelp(categories); });
   if (asksForHelp(ArrayRef(argv, argc))) {
-    printHelp(overview, {line.category.getName(), evaluator.category.getName()});
+    printHelp(overview, categories);
     return EXIT_SUCCESS;
   }
   auto [input, output] = parseCLIOptions(argc, argv, header);

@@ -6,8 +6,6 @@
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
 
-#include <map>
-
 using namespace mlir;
 using namespace galvatron;
 namespace cl = llvm::cl;
@@ -37,14 +35,6 @@ bool galvatron::asksForHelp(ArrayRef<char *> words) {
   return false;
 }
 
-/// By name: LLVM has them in a hash table.
-static std::map<std::string, cl::Option *> sortOptions() {
-  std::map<std::string, cl::Option *> sorted;
-  for (const auto &entry : cl::getRegisteredOptions())
-    sorted.emplace(StringRef(entry.first).str(), entry.second);
-  return sorted;
-}
-
 static void printOptions(ArrayRef<cl::Option *> options) {
   size_t width = 0;
   for (cl::Option *option : options)
@@ -53,59 +43,100 @@ static void printOptions(ArrayRef<cl::Option *> options) {
     option->printOptionInfo(width);
 }
 
-static void printCategory(const std::map<std::string, cl::Option *> &options, StringRef category) {
+/// Those of a category, by name.
+static SmallVector<cl::Option *> findOptions(const RegisteredOptions &options, const cl::OptionCategory &category) {
   SmallVector<cl::Option *> own;
-  const cl::OptionCategory *found = nullptr;
   for (const auto &[name, option] : options)
-    for (cl::OptionCategory *each : option->Categories)
-      if (each->getName() == category && option->ArgStr == name) {
-        found = each;
-        own.push_back(option);
-      }
-  if (!found)
-    return;
-  llvm::outs() << found->getName() << ": " << found->getDescription() << "\n";
-  printOptions(own);
+    if (option->ArgStr == name && option->getOptionHiddenFlag() == cl::NotHidden &&
+        llvm::is_contained(option->Categories, &category))
+      own.push_back(option);
+  return own;
+}
+
+static std::string getTitle(const cl::OptionCategory &category) {
+  return (category.getName() + ": " + category.getDescription()).str();
+}
+
+static void printCategory(const RegisteredOptions &options, const cl::OptionCategory &category) {
+  llvm::outs() << getTitle(category) << "\n";
+  printOptions(findOptions(options, category));
   llvm::outs() << "\n";
 }
 
-/// Phases are pipelines of all their passes.
-static void printPasses(const std::map<std::string, cl::Option *> &options) {
-  auto print = [&](StringRef title, bool pipelines) {
-    llvm::outs() << title << "\n";
-    for (const auto &[name, option] : options) {
-      if (!StringRef(name).starts_with("galvatron-"))
-        continue;
-      StringRef summary;
-      const PassPipelineInfo *pipeline = PassPipelineInfo::lookup(name);
-      const PassInfo *pass = PassInfo::lookup(name);
-      if (pipelines && pipeline)
-        summary = pipeline->getPassDescription();
-      else if (!pipelines && pass && !pipeline)
-        summary = pass->getPassDescription();
-      else
-        continue;
-      llvm::outs() << llvm::formatv("  --{0,-38} - {1}\n", name, summary);
-    }
-    llvm::outs() << "\n";
-  };
-  print("Phases, each with all its passes:", true);
-  print("Passes, whose options --help-hidden lists:", false);
-}
-
-void galvatron::printHelp(StringRef overview, ArrayRef<StringRef> categories) {
-  std::map<std::string, cl::Option *> options = sortOptions();
-  llvm::outs() << "OVERVIEW: " << overview << "\nUSAGE: galvatron-opt [options] <input file> [-o FILE or FOLDER]\n\n";
-  printCategory(options, categories.front());
-  llvm::outs() << "The report: what was planned and trained, as a page: python -m galvatron.report FOLDER [LOG ...] -o "
-                  "report.html\n\n";
-  for (StringRef category : categories.drop_front())
-    printCategory(options, category);
-  printPasses(options);
-  SmallVector<cl::Option *> ofMlir;
+static SmallVector<cl::Option *> findMlirOptions(const RegisteredOptions &options) {
+  SmallVector<cl::Option *> found;
   for (StringRef name : kOfMlir)
     if (auto at = options.find(name.str()); at != options.end())
-      ofMlir.push_back(at->second);
-  llvm::outs() << "Of MLIR: all else that mlir-opt takes is parsed, too; --help-hidden lists it\n";
-  printOptions(ofMlir);
+      found.push_back(at->second);
+  return found;
+}
+
+static constexpr llvm::StringLiteral kPhasesTitle = "Phases, each with all its passes";
+static constexpr llvm::StringLiteral kPassesTitle = "Passes, whose options --help-hidden lists";
+static constexpr llvm::StringLiteral kMlirTitle =
+    "Of MLIR: all else that mlir-opt takes is parsed, too; --help-hidden lists it";
+
+/// Our phases, which are pipelines of all their passes, or our other passes: name and option.
+static SmallVector<std::pair<StringRef, cl::Option *>> findPasses(const RegisteredOptions &options, bool phases) {
+  SmallVector<std::pair<StringRef, cl::Option *>> found;
+  for (const auto &[name, option] : options)
+    if (StringRef(name).starts_with("galvatron-") && (PassPipelineInfo::lookup(name) || PassInfo::lookup(name)) &&
+        phases == (PassPipelineInfo::lookup(name) != nullptr))
+      found.emplace_back(name, option);
+  return found;
+}
+
+static void printPasses(const RegisteredOptions &options, StringRef title, bool phases) {
+  llvm::outs() << title << ":\n";
+  for (auto [name, option] : findPasses(options, phases))
+    llvm::outs() << llvm::formatv("  --{0,-38} - {1}\n", name, describeOption(name, *option).help);
+  llvm::outs() << "\n";
+}
+
+void galvatron::printHelp(StringRef overview, ArrayRef<const cl::OptionCategory *> categories) {
+  RegisteredOptions options = sortRegisteredOptions();
+  llvm::outs() << "OVERVIEW: " << overview << "\nUSAGE: galvatron-opt [options] <input file> [-o FILE or FOLDER]\n\n";
+  printCategory(options, *categories.front());
+  llvm::outs() << "The report: what was planned and trained, as a page: python -m galvatron.report FOLDER [LOG ...] -o "
+                  "report.html\n\n";
+  for (const cl::OptionCategory *category : categories.drop_front())
+    printCategory(options, *category);
+  printPasses(options, kPhasesTitle, /*phases=*/true);
+  printPasses(options, kPassesTitle, /*phases=*/false);
+  llvm::outs() << kMlirTitle << "\n";
+  printOptions(findMlirOptions(options));
+}
+
+std::vector<options::Option> galvatron::describeHelp(ArrayRef<const cl::OptionCategory *> categories) {
+  RegisteredOptions rest = sortRegisteredOptions();
+  std::vector<options::Option> rows;
+  auto describe = [&](StringRef title, ArrayRef<std::pair<StringRef, cl::Option *>> options) {
+    rows.push_back({"", "", title.str()});
+    for (auto [name, option] : options) {
+      rows.push_back(describeOption(name, *option));
+      rest.erase(name.str());
+    }
+  };
+  auto named = [](ArrayRef<cl::Option *> options) {
+    return llvm::map_to_vector(options, [](cl::Option *option) { return std::pair(option->ArgStr, option); });
+  };
+  for (const cl::OptionCategory *category : categories)
+    describe(getTitle(*category), named(findOptions(rest, *category)));
+  // Copies, as their names are of the map that loses them.
+  const RegisteredOptions all = rest;
+  describe(kPhasesTitle, findPasses(all, /*phases=*/true));
+  describe(kPassesTitle, findPasses(all, /*phases=*/false));
+  describe(kMlirTitle, named(findMlirOptions(all)));
+  rows.push_back({"", "", "Others"});
+  for (StringRef name : {"o", "help", "version"})
+    if (auto at = rest.find(name.str()); at != rest.end()) {
+      rows.push_back(describeOption(name, *at->second));
+      rest.erase(at);
+    }
+  for (const auto &[name, option] : rest)
+    if (option->getOptionHiddenFlag() != cl::ReallyHidden) {
+      rows.push_back(describeOption(name, *option));
+      rows.back().isRare = true;
+    }
+  return rows;
 }

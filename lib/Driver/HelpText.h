@@ -3,6 +3,8 @@
 #ifndef GALVATRON_DRIVER_HELPTEXT_H
 #define GALVATRON_DRIVER_HELPTEXT_H
 
+#include "galvatron/Support/RegisteredOptions.h"
+
 #include "mlir/Support/LLVM.h"
 
 namespace galvatron {
@@ -12,7 +14,10 @@ bool asksForHelp(mlir::ArrayRef<char *> words);
 
 /// Prints the options that are registered by then: those of `categories` in order, our phases and passes, and those of
 /// MLIR that people use.
-void printHelp(mlir::StringRef overview, mlir::ArrayRef<mlir::StringRef> categories);
+void printHelp(mlir::StringRef overview, mlir::ArrayRef<const llvm::cl::OptionCategory *> categories);
+
+/// The same as rows, behind them as rare ones all others.
+std::vector<options::Option> describeHelp(mlir::ArrayRef<const llvm::cl::OptionCategory *> categories);
 
 } // namespace galvatron
 

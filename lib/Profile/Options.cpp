@@ -67,13 +67,7 @@ private:
     return std::int64_t(read);
   }
 
-  bool isFlag(const char *flag, bool &option) {
-    if (name != flag)
-      return false;
-    if (inlineValue)
-      fail("option " + name + " takes no value");
-    return option = true;
-  }
+  bool isFlag(const char *flag, bool &option) { return name == flag && (option = true); }
 
   void readOne();
   void readNamed();
@@ -81,12 +75,13 @@ private:
   void readKinds();
   void readCounts(std::vector<std::int64_t> &counts);
   void checkModel();
-  void readWord(std::string &option, std::vector<std::string> words);
+  void readWord(std::string &option);
   void checkCommand();
 
   const std::vector<std::string> &arguments;
   std::size_t at = 0;
   std::string name;
+  const options::Option *row = nullptr; ///< of the option that is read
   std::optional<std::string> inlineValue;
   std::vector<std::string> positional;
   std::string nvls = "off";
@@ -94,8 +89,10 @@ private:
   std::optional<Error> error;
 };
 
-void Parser::readWord(std::string &option, std::vector<std::string> words) {
+/// One of the words that the table has.
+void Parser::readWord(std::string &option) {
   option = value();
+  std::vector<std::string> words = options::choices(*row);
   std::string list;
   for (const std::string &word : words)
     list += (list.empty() ? "" : " or ") + word;
@@ -162,11 +159,11 @@ void Parser::readNamed() {
   if (name == "-o" || name == "--output")
     options.folder = value();
   else if (name == "--target")
-    readWord(options.target, {"cpu", "cuda"});
+    readWord(options.target);
   else if (name == "--precision")
-    readWord(options.precision, {"fp32", "bf16"});
+    readWord(options.precision);
   else if (name == "--nvls")
-    readWord(nvls, {"on", "off"});
+    readWord(nvls);
   else if (name == "--sizes")
     readSizes();
   else if (name == "--kinds")
@@ -186,11 +183,9 @@ void Parser::readNamed() {
   else if (name == "--prepare")
     options.prepare = value();
   else if (name == "--format")
-    readWord(options.format, {"reference"});
+    readWord(options.format);
   else if (name == "--model-name")
     options.modelName = value();
-  else
-    fail("unknown option " + name + "; see --help");
 }
 
 void Parser::readOne() {
@@ -202,6 +197,11 @@ void Parser::readOne() {
   inlineValue.reset();
   if (equals != std::string::npos)
     inlineValue = argument.substr(equals + 1);
+  row = options::findOption(commandLine().options, name);
+  if (!row)
+    return fail("unknown option " + name + "; see --help");
+  if (row->value.empty() && inlineValue)
+    return fail("option " + name + " takes no value");
   readNamed();
 }
 
@@ -248,45 +248,31 @@ bool Options::wants(const std::string &kind) const {
 
 search::Result<Options> parseOptions(const std::vector<std::string> &arguments) { return Parser(arguments).run(); }
 
-std::string helpText() {
-  return R"(galvatron-profile: measures a machine, so that plans are priced by what it does
-
-  galvatron-profile hardware -o DIR      messages and kernels: DIR/profile.json and DIR/cluster.json
-  galvatron-profile model MODEL -o DIR   adds the bodies of a model's layers; MODEL: model.mlir, model.pt, or a folder
-                                         that --prepare made
-  galvatron-profile all MODEL -o DIR     both
-  galvatron-profile model MODEL --prepare FOLDER   compiles what will be run: needs the compiler and no device
-  galvatron-profile export FILE --format=reference -o FOLDER   as files that Hetu-Galvatron's search reads
-  galvatron-profile show FILE            what a profile holds, how old, of which machine, how well it repeated
-
-Started by itself it starts its ranks under mpirun; under mpirun or srun it takes the ranks it finds. Each measurement
-is kept in DIR/profile.journal as soon as it is done: the same command goes on after an interruption. Memory is not
-measured: the compiler plans it to the byte.
-
-  -o, --output DIR         folder of the profile (profile)
-  --ranks N                ranks to start (one for each core of this host, on cuda for each GPU)
-  --target cpu|cuda        device (cpu)
-  --precision fp32|bf16    elements of messages and kernels (fp32; on cuda bf16)
-  --sizes A:B              messages and copies, powers of two (4KiB:1GiB)
-  --kinds LIST             out of all_reduce, all_gather, reduce_scatter, all_to_all, send, exchange, gemm, attention,
-                           copy, elementwise, overlap, layers, on cuda to_host and from_host (all)
-  --micro-batch LIST       samples of one replica that bodies are measured with: 1,2,4 or min:max:step (1,2,4)
-  --seq LIST               lengths of the sequence, likewise (the model's own; others need model.pt)
-  --max-tp N               largest degree of tensor parallelism (the number of ranks)
-  --prepare FOLDER         compile into FOLDER and measure nothing; --ranks says for how many (8)
-  --format reference       of export; of others: export into DIR/reference at the end
-  --model-name NAME        which of a profile's models is exported, or how the model is called there (the file's name)
-  --time-limit SECONDS     in all (240): first fewer repetitions, then a coarser grid; what is left out is listed
-  --devices-per-node N     ranks of one host count as several hosts of N
-  --nvls on|off            of GPUs: multicast of NCCL (off)
-  --allow-busy             measure although others use the machine; the profile says so
-  --restart                begin anew, whatever is in DIR
-  --quiet                  errors and warnings alone
-  --help, --version
-
-MPIRUN names another launcher with mpirun's syntax, MPIRUN_FLAGS adds options for it, e.g. "--hostfile hosts".
-Exit status: 0, 1 an error, 130 interrupted.
-)";
+const options::Tool &commandLine() {
+  static const options::Tool tool = {
+      "galvatron-profile",
+      "measures a machine, so that plans are priced by what it does",
+      "galvatron-profile hardware -o DIR      messages and kernels: DIR/profile.json and DIR/cluster.json\n"
+      "galvatron-profile model MODEL -o DIR   adds the bodies of a model's layers; MODEL: model.mlir, model.pt, or a\n"
+      "                                       folder that --prepare made\n"
+      "galvatron-profile all MODEL -o DIR     both\n"
+      "galvatron-profile model MODEL --prepare FOLDER   compiles what will be run: no device, but the compiler\n"
+      "galvatron-profile export FILE --format=reference -o FOLDER   as files that Hetu-Galvatron's search reads\n"
+      "galvatron-profile show FILE            what a profile holds, how old, of which machine, how well it repeated",
+      "Started by itself it starts its ranks under mpirun; under mpirun or srun it takes the ranks it finds. Each "
+      "measurement is kept in DIR/profile.journal as soon as it is done: the same command goes on after an "
+      "interruption. Memory is not measured: the compiler plans it to the byte.",
+      {
+#define OPTION(flags, value, help) {flags, value, help},
+#include "Options.def"
+#undef OPTION
+          options::completionOption(),
+      },
+      "MPIRUN names another launcher with mpirun's syntax, MPIRUN_FLAGS adds options for it, e.g. \"--hostfile "
+      "hosts\".\n"
+      "\n"
+      "Exit status: 0, 1 an error, 130 interrupted."};
+  return tool;
 }
 
 } // namespace galvatron::profile

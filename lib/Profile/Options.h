@@ -2,6 +2,7 @@
 #ifndef GALVATRON_LIB_PROFILE_OPTIONS_H
 #define GALVATRON_LIB_PROFILE_OPTIONS_H
 
+#include "galvatron/Options/OptionTable.h"
 #include "galvatron/Search/Model/Result.h"
 
 #include <cstdint>
@@ -38,7 +39,8 @@ struct Options {
 };
 
 search::Result<Options> parseOptions(const std::vector<std::string> &arguments);
-std::string helpText();
+/// What it takes, for people and shells.
+const options::Tool &commandLine();
 
 } // namespace galvatron::profile
 

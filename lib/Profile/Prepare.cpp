@@ -131,7 +131,8 @@ public:
 
 private:
   std::optional<Error> prepareLength(std::int64_t seq);
-  std::optional<Error> compile(std::int64_t seq, const fs::path &into);
+  std::optional<Error> checkProgramLength(std::int64_t seq, const fs::path &into) const;
+  std::optional<Error> compile(std::int64_t seq, const fs::path &into, const search::BodiesRequest &wanted) const;
   std::optional<Error> checkLength(std::int64_t seq, const fs::path &into) const;
 
   const Options &options;
@@ -168,17 +169,19 @@ std::optional<Error> Preparer::prepareLength(std::int64_t seq) {
                        search::writeBodiesRequest(request);
   if (readText(final / kMadeOf) == madeOf)
     return std::nullopt;
-  if (!options.quiet) {
-    std::printf("compiling %zu strategies with %zu numbers of samples%s\n", request.strategies.size(),
-                request.samples.size(), seq ? (", " + std::to_string(seq) + " tokens").c_str() : "");
-    std::fflush(stdout);
-  }
   std::error_code code;
   fs::remove_all(partial, code);
   fs::create_directories(partial, code);
   if (code)
     return Error{"cannot make the folder '" + partial.string() + "': " + code.message()};
-  std::optional<Error> error = compile(seq, partial);
+  std::optional<Error> error = checkProgramLength(seq, partial);
+  if (!error && !options.quiet) {
+    std::printf("compiling %zu strategies with %zu numbers of samples%s\n", request.strategies.size(),
+                request.samples.size(), seq ? (", " + std::to_string(seq) + " tokens").c_str() : "");
+    std::fflush(stdout);
+  }
+  if (!error)
+    error = compile(seq, partial, request);
   if (!error)
     error = checkLength(seq, partial);
   if (!error)
@@ -193,7 +196,19 @@ std::optional<Error> Preparer::prepareLength(std::int64_t seq) {
   return error;
 }
 
-std::optional<Error> Preparer::compile(std::int64_t seq, const fs::path &into) {
+/// A program has a length of its own, which the compiler knows: one strategy says it, before all of them are begun.
+std::optional<Error> Preparer::checkProgramLength(std::int64_t seq, const fs::path &into) const {
+  if (!seq || fs::path(options.model).extension() != ".mlir")
+    return std::nullopt;
+  search::BodiesRequest one;
+  one.samples = {request.samples.front()}, one.strategies = {request.strategies.front()};
+  if (auto error = compile(seq, into, one))
+    return error;
+  return checkLength(seq, into);
+}
+
+std::optional<Error> Preparer::compile(std::int64_t seq, const fs::path &into,
+                                       const search::BodiesRequest &wanted) const {
   search::Result<fs::path> import = findTool("galvatron-import"), compiler = findTool("galvatron-opt");
   std::string model = options.model,
               stem = options.modelName.empty() ? fs::path(model).stem().string() : options.modelName;
@@ -218,7 +233,7 @@ std::optional<Error> Preparer::compile(std::int64_t seq, const fs::path &into) {
   if (!compiler)
     return compiler.error();
   std::string list = (into / "request.json").string();
-  if (auto error = replaceFile(list, search::writeBodiesRequest(request)))
+  if (auto error = replaceFile(list, search::writeBodiesRequest(wanted)))
     return error;
   auto error = runTool(*compiler, {"--bodies=" + list, "--target=" + options.target, "--precision=" + options.precision,
                                    model, "-o", into.string()});

@@ -59,6 +59,8 @@ static int exportProfile(const Options &options) {
 }
 
 int runTool(int argc, char **argv) {
+  if (std::optional<int> status = options::printAnswer(commandLine(), argc, argv))
+    return *status;
   std::vector<std::string> arguments(argv + (argc > 0), argv + argc);
   search::Result<Options> options = parseOptions(arguments);
   if (!options) {
@@ -66,7 +68,8 @@ int runTool(int argc, char **argv) {
     return 1;
   }
   if (options->help || options->version) {
-    std::fputs(options->help ? helpText().c_str() : (std::string("galvatron-profile ") + kVersion + "\n").c_str(),
+    std::fputs(options->help ? options::helpText(commandLine()).c_str()
+                             : (std::string("galvatron-profile ") + kVersion + "\n").c_str(),
                stdout);
     return 0;
   }

@@ -6,6 +6,7 @@
 #include "Reductions.h"
 
 #include "galvatron/Pipelines/Pipelines.h"
+#include "galvatron/Support/RegisteredOptions.h"
 
 #include "mlir/IR/Iterators.h"
 #include "mlir/IR/Verifier.h"
@@ -119,12 +120,34 @@ int fail(const Twine &message) {
   return 1;
 }
 
+/// What pages say of the tool, besides its options.
+options::Tool makeManual() {
+  return {"galvatron-reduce",
+          "the smallest program that a test finds interesting",
+          "galvatron-reduce failing.mlir -reduction-tree='test=./interesting.sh' -o small.mlir",
+          "The test is a program that gets a file after the arguments of test-arg; exit code 1 says that the file is "
+          "interesting. The program loses as many ops at once as it can and stay so, then fewer, down to single ones; "
+          "equal layers thin out, and timetables lose micro-batches. The options are those of mlir-reduce.",
+          {},
+          "Exit status: 0, 1 an error, such as a program that the test does not find interesting."};
+}
+
+/// Of passes the one that people come for.
+std::vector<options::Option> describeRows(const RegisteredOptions &own) {
+  std::vector<options::Option> rows = AnswerOptions::describeAll(own);
+  for (options::Option &row : rows)
+    row.isRare &= row.flags != "--reduction-tree";
+  return rows;
+}
+
 } // namespace
 
 int galvatron::runReduceTool(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  AnswerOptions answers(makeManual(), llvm::cl::getGeneralCategory(), describeRows);
   llvm::cl::opt<std::string> input(llvm::cl::Positional, llvm::cl::Required, llvm::cl::desc("<input file>"));
-  llvm::cl::opt<std::string> output("o", llvm::cl::desc("Output file (standard output)"), llvm::cl::init("-"));
+  llvm::cl::opt<std::string> output("o", llvm::cl::value_desc("FILE"), llvm::cl::desc("Output file (standard output)"),
+                                    llvm::cl::init("-"));
   PassRegistration<ReductionTree>();
   galvatron::registerPasses();
   PassPipelineCLParser parser("", "Passes, of which reduction-tree reduces");

@@ -140,6 +140,8 @@ def fail(error: OSError | ValueError) -> int:
     told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     if isinstance(error, FileNotFoundError):
         told += "; name a file that is there"
+    elif isinstance(error, IsADirectoryError):
+        told += "; name a file in it"
     print(f"galvatron.report: error: {told}", file=sys.stderr)
     return 1
 

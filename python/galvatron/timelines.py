@@ -12,6 +12,9 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+# What is named instead of a file that is none of them.
+OF_A_RUN = "a log of launch --log, or a trace of launch --trace or galvatron-opt --simulate"
+
 COMPUTES = ("compute", "redistribute", "update")
 COMMUNICATES = ("collective", "send", "receive")
 # Microseconds: eleven days of an event, and as many centuries as a clock may have gone; more is damage.
@@ -92,16 +95,25 @@ def read_span(event: dict, where: str) -> Span:
     )
 
 
+def read_thread(event: dict, where: str, threads: dict) -> None:
+    ids, arguments = (event.get("pid"), event.get("tid")), event.get("args")
+    if not all(isinstance(each, int) for each in ids) or not isinstance(arguments, dict):
+        raise ValueError(f"{where} expects a thread's pid, tid and args; take the trace again")
+    threads[ids] = str(arguments.get("name"))
+
+
 def read_trace(path: str) -> Trace:
     """The trace of a file; ValueError with file, event and key where it is none."""
     with open(path, encoding="utf-8") as file:
         try:
             data = json.load(file)
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path}: expects a trace of --trace or --simulate, but it is no JSON ({error})") from None
+            raise ValueError(f"{path}: expects a trace of --trace or --simulate, but it is no JSON ({error}); name {OF_A_RUN}") from None
     head = data.get("galvatron") if isinstance(data, dict) else None
     if not isinstance(head, dict) or not isinstance(data.get("traceEvents"), list):
-        raise ValueError(f"{path}: expects a trace of --trace or --simulate, but it has no galvatron and traceEvents")
+        raise ValueError(
+            f"{path}: expects a trace of --trace or --simulate, but it has no galvatron and traceEvents; name {OF_A_RUN}"
+        )
     if head.get("kind") not in ("predicted", "measured"):
         raise ValueError(f"{path}: key 'kind' expects predicted or measured, but got {json.dumps(head.get('kind'))[:40]}")
     if not isinstance(head.get("plan"), str):
@@ -123,7 +135,7 @@ def read_trace(path: str) -> Trace:
         if not isinstance(event, dict):
             raise ValueError(f"{where} expects an object, but got {json.dumps(event)[:40]}")
         if event.get("ph") == "M" and event.get("name") == "thread_name":
-            trace.threads[event.get("pid"), event.get("tid")] = str(event.get("args", {}).get("name"))
+            read_thread(event, where, trace.threads)
         if event.get("ph") == "X":
             span = read_span(event, where)
             trace.steps.setdefault(span.step, []).append(span)

@@ -39,12 +39,12 @@ bool startedByLauncher() {
 }
 
 /// --help and --version; true if there was nothing else to do.
-bool answer(const Options &options, const char *program, const Manifest &manifest) {
+bool answer(const Options &options, const Manifest &manifest) {
   if (options.version)
     std::printf("galvatron-opt %s, %s stage %lld of %lld, ABI %s\n", kVersion, manifest.model.c_str(),
                 (long long)manifest.stage, (long long)manifest.stages, abiText(kAbi).c_str());
   else if (options.help)
-    std::fputs(Options::helpText(program).c_str(), stdout);
+    std::fputs(options::helpText(Options::commandLine()).c_str(), stdout);
   return options.version || options.help;
 }
 
@@ -87,11 +87,13 @@ int train(const World &world, Watchdog &watchdog, const gvrt_program &program, M
 } // namespace
 
 int gvrt_main(int argc, char **argv, const gvrt_program *program) {
+  if (std::optional<int> status = options::printAnswer(Options::commandLine(), argc, argv))
+    return *status;
   Options options;
   Manifest manifest;
   Status parsed = Options::parse(argc, argv, options);
   Status checked = checkProgram(program, manifest);
-  if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, argv[0], manifest))
+  if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, manifest))
     return 0;
   listenForSignals();
   findLaunch();
@@ -102,7 +104,7 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
   if (!status.ok())
     return finish(world, status);
   if (options.help || options.version)
-    return world.rank() == 0 ? (answer(options, argv[0], manifest), 0) : 0;
+    return world.rank() == 0 ? (answer(options, manifest), 0) : 0;
   status = checkPlaces(world, manifest, argc, argv);
   if (!status.ok())
     return finish(world, status);

@@ -14,17 +14,10 @@
 namespace galvatron {
 namespace {
 
-/// Or the title of those that follow: no flag, and the title as help.
-struct OptionInfo {
-  const char *flag, *value, *help;
-};
-constexpr OptionInfo kOptions[] = {
-#define GROUP(title) {nullptr, nullptr, title},
-#define OPTION(flag, value, help) {flag, value, help},
-#include "runtime/core/Options.def"
-#undef OPTION
-#undef GROUP
-};
+/// The table's row of a flag, or null.
+const options::Option *findRow(const std::string &flag) {
+  return options::findOption(Options::commandLine().options, flag);
+}
 
 template <typename T> bool parseNumber(const std::string &text, T &value) {
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -104,8 +97,10 @@ bool contains(const Words &words, const std::string &word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-Setter choice(std::string &out, Words choices) {
-  return [&out, choices](const std::string &flag, const std::string &value) {
+/// One of those that the table has.
+Setter choice(std::string &out) {
+  return [&out](const std::string &flag, const std::string &value) {
+    Words choices = options::choices(*findRow(flag));
     out = value;
     return contains(choices, value)
                ? Status::success()
@@ -116,14 +111,23 @@ Setter choice(std::string &out, Words choices) {
 /// Names of options, or words for what the program fixes, with commas between them.
 Status parseOverrides(Options &options, const std::string &flag, const std::string &text) {
   std::set<std::string> known = {"model", "precision", "batch", "seq", "documents", "all"};
-  for (const OptionInfo &option : kOptions)
-    if (option.flag) // no heading
-      known.insert(option.flag + std::strlen("--"));
+  for (std::string flag : {
+#define GROUP(title)
+#define LAUNCH_OPTION(flags, value, help)
+#define OPTION(flags, value, help) flags,
+#include "runtime/core/Options.def"
+#undef OPTION
+#undef LAUNCH_OPTION
+#undef GROUP
+       })
+    if (flag.starts_with("--"))
+      known.insert(flag.substr(std::strlen("--")));
   std::istringstream rest(text + ",");
   for (std::string word; std::getline(rest, word, ',');) {
     if (!known.contains(word))
-      return Status::error(flag, " expects names of options, as lr, or model, precision, batch, seq, documents or all, "
-                                 "with commas between several, but got '",
+      return Status::error(flag,
+                           " expects names of options, as lr, or model, precision, batch, seq, documents or all, "
+                           "with commas between several, but got '",
                            word, "'");
     options.overrides.insert(word);
   }
@@ -140,13 +144,6 @@ Setter list(Words &out) {
     return out.empty() ? Status::error(flag, " expects names, with commas between several, but got '", value, "'")
                        : Status::success();
   };
-}
-
-Words tokenTypeNames() {
-  Words names;
-  for (const TokenType &type : kTokenTypes)
-    names.push_back(type.name);
-  return names;
 }
 
 Status parseBetas(Options &options, const std::string &flag, const std::string &text) {
@@ -214,15 +211,15 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--steps", integer(o.steps, 1)},
       {"--lr", real(o.lr, 0, kAny, kNotNegative)},
       {"--min-lr", real(o.minLr, 0, kAny, kNotNegative)},
-      {"--lr-schedule", choice(o.lrSchedule, {"constant", "linear", "cosine", "inverse-square-root", "WSD"})},
+      {"--lr-schedule", choice(o.lrSchedule)},
       {"--wsd-decay-steps", integer(o.wsdDecaySteps, 1)},
-      {"--wsd-decay", choice(o.wsdDecay, {"exponential", "linear", "cosine", "minus-sqrt"})},
+      {"--wsd-decay", choice(o.wsdDecay)},
       {"--warmup", integer(o.warmup, 0)},
-      {"--optimizer", choice(o.optimizer, {"adamw", "sgd"})},
+      {"--optimizer", choice(o.optimizer)},
       {"--betas", [&o](const std::string &flag, const std::string &text) { return parseBetas(o, flag, text); }},
       {"--eps", real(o.eps, 0, kAny, kNotNegative)},
       {"--weight-decay", real(o.weightDecay, 0, kAny, kNotNegative)},
-      {"--weight-decay-on", choice(o.weightDecayOn, {"matrices", "all"})},
+      {"--weight-decay-on", choice(o.weightDecayOn)},
       {"--no-weight-decay", list(o.noWeightDecay)},
       {"--clip-grad", real(o.clipGrad, 0, kAny, kNotNegative)},
       {"--loss-scale",
@@ -246,8 +243,8 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--data", names(o.data)},
       {"--labels", names(o.labels)},
       {"--pad-token", integer(o.padToken, 0)},
-      {"--data-dtype", choice(o.dataDtype, tokenTypeNames())},
-      {"--samples", choice(o.samples, {"windows", "gpt", "row", "packed"})},
+      {"--data-dtype", choice(o.dataDtype)},
+      {"--samples", choice(o.samples)},
       {"--data-seed",
        [&o](const std::string &flag, const std::string &text) {
          constexpr int64_t kBelow = int64_t(1) << 32;
@@ -283,7 +280,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--trace", text(o.trace)},
       {"--trace-steps",
        [&o](const std::string &flag, const std::string &text) { return parseTraceSteps(o, flag, text); }},
-      {"--on-nan", choice(o.onNan, {"stop", "skip", "rewind"})},
+      {"--on-nan", choice(o.onNan)},
       {"--nan-limit", integer(o.nanLimit, 1)},
   };
 }
@@ -293,15 +290,12 @@ std::map<std::string, Setter> setters(Options &o) {
 Status Options::parse(int argc, const char *const *argv, Options &options) {
   options = Options();
   std::map<std::string, Setter> withValue = setters(options);
-  std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
-                                            {"--reset-at-documents", &options.resetAtDocuments},
-                                            {"--save-sync", &options.saveSync},
-                                            {"--share-gpus", &options.shareGpus},
-                                            {"--eval-only", &options.evalOnly},
-                                            {"--quiet", &options.quiet},
-                                            {"--help", &options.help},
-                                            {"-h", &options.help},
-                                            {"--version", &options.version}};
+  std::map<std::string, bool *> switches = {
+      {"--shuffle", &options.shuffle},    {"--reset-at-documents", &options.resetAtDocuments},
+      {"--save-sync", &options.saveSync}, {"--share-gpus", &options.shareGpus},
+      {"--eval-only", &options.evalOnly}, {"--quiet", &options.quiet},
+      {"--help", &options.help},          {"-h", &options.help},
+      {"--version", &options.version}};
   for (int i = 1; i < argc; ++i) {
     std::string flag = argv[i], value;
     size_t equals = flag.find('=');
@@ -310,12 +304,12 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
       value = flag.substr(equals + 1);
       flag.resize(equals);
     }
-    if (auto found = switches.find(flag); found != switches.end() && !attached) {
+    if (auto found = switches.find(flag); found != switches.end() && findRow(flag) && !attached) {
       *found->second = true;
       continue;
     }
     auto setter = withValue.find(flag);
-    if (setter == withValue.end())
+    if (setter == withValue.end() || !findRow(flag))
       return Status::error("there is no option '", argv[i], "'; --help lists them");
     if (!attached) {
       if (i + 1 == argc)
@@ -413,28 +407,26 @@ std::map<std::string, std::string> Options::updateSettings() const {
   return settings;
 }
 
-std::string Options::helpText(const std::string &program) {
-  std::ostringstream text;
-  text << "usage: " << program << " [options]\n\n"
-       << "Trains the model that this program was compiled from. Every stage gets the same options;\n"
-       << "the script `launch` beside it starts them all. In parentheses: what holds if not said.\n\n";
-  for (const OptionInfo &option : kOptions) {
-    if (!option.flag) {
-      text << (&option == kOptions ? "" : "\n") << option.help << "\n";
-      continue;
-    }
-    std::string left = std::string("  ") + option.flag + " " + option.value;
-    left.resize(std::max<size_t>(left.size() + 1, 27), ' ');
-    text << left << option.help << "\n";
-  }
-  text << "\nOf `launch` alone (docs/many-hosts.md)\n"
-       << "  --hostfile FILE          hosts, a line each: HOST, HOST:N or HOST slots=N (PBS' or Slurm's job, else all "
-          "here)\n"
-       << "  --launcher NAME          mpirun or srun (mpirun)\n"
-       << "  --env NAME[=VALUE],...   variables that ranks on other hosts get too, beside LD_LIBRARY_PATH, LD_PRELOAD, "
-          "GALVATRON_*, NCCL_*, OMP_* and CUDA_*\n"
-       << "  --print                  print the command and the files it would read, and start nothing\n";
-  return text.str();
+const options::Tool &Options::commandLine() {
+  static const options::Tool tool = {"galvatron-launch",
+                                     "trains the model that a program was compiled from",
+                                     "launch --steps 100 --data tokens.bin --log log.csv --save run",
+                                     "The compiler writes launch beside the binaries of the stages, stage0, stage1 and "
+                                     "so on: it starts them all, under "
+                                     "mpirun or srun, with the same options. In parentheses: what holds if not said.",
+                                     {
+#define GROUP(title) {"", "", title},
+#define OPTION(flags, value, help) {flags, value, help},
+#define LAUNCH_OPTION(flags, value, help) OPTION(flags, value, help)
+#include "runtime/core/Options.def"
+#undef LAUNCH_OPTION
+#undef OPTION
+#undef GROUP
+                                         options::completionOption(),
+                                     },
+                                     "docs/runtime.md lists exit codes and what each option does.",
+                                     "launch"};
+  return tool;
 }
 
 } // namespace galvatron

@@ -2,6 +2,7 @@
 #ifndef GALVATRON_RUNTIME_CORE_OPTIONS_H
 #define GALVATRON_RUNTIME_CORE_OPTIONS_H
 
+#include "galvatron/Options/OptionTable.h"
 #include "runtime/core/Status.h"
 
 #include <cstdint>
@@ -51,8 +52,8 @@ struct Options {
   bool evalOnly = false;
   std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard, trace;
   int64_t traceFirst = 0, traceLast = 0; // steps; 0: as Trace.h chooses
-  int64_t saveEvery = 0;           // 0: at the end
-  int64_t keep = 0;                // 0: all
+  int64_t saveEvery = 0;                 // 0: at the end
+  int64_t keep = 0;                      // 0: all
   int64_t shardBytes = 5'000'000'000;
   double maxSeconds = 0;           // 0: no end but --steps
   double timeout = 600;            // seconds; 0: none
@@ -61,8 +62,8 @@ struct Options {
   double spent = 0;                // seconds since then
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool saveSync = false;
-  std::string onNan = "stop";      // or skip, rewind
-  int64_t nanLimit = 3;            // bad steps in a row that end the run
+  std::string onNan = "stop"; // or skip, rewind
+  int64_t nanLimit = 3;       // bad steps in a row that end the run
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 
@@ -74,8 +75,8 @@ struct Options {
   /// What decides how a step moves parameters, by flag, as the user would write it: the optimizer with its numbers,
   /// clipping and learning rates; --steps where these depend on it. Not what another option leaves without effect.
   std::map<std::string, std::string> updateSettings() const;
-  /// The text of --help; `program` is how the binary was called.
-  static std::string helpText(const std::string &program);
+  /// What launch and stage binaries take, for people and shells.
+  static const options::Tool &commandLine();
 };
 
 } // namespace galvatron

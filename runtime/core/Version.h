@@ -5,6 +5,8 @@
 namespace galvatron {
 
 inline constexpr const char *kVersion = "0.1.0";
+/// When it was, on the pages of the manual.
+inline constexpr const char *kVersionDate = "December 1, 2026";
 
 } // namespace galvatron
 

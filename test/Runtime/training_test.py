@@ -252,7 +252,11 @@ class TrainingTest(ProgramFixture):
 
     def test_help_and_version_need_no_mpi(self):
         stage = self.program((2, 2, 1, 2)) + "/stage0"
-        for flag, text in (("--help", "--clip-grad X"), ("--version", "stage 0 of 2")):
+        for flag, text in (
+            ("--help", "--clip-grad X"),
+            ("--version", "stage 0 of 2"),
+            ("--completion=bash", "complete -F _galvatron_launch launch"),
+        ):
             for command in ([stage], [self.program((2, 2, 1, 2)) + "/launch"]):
                 result = self.mpirun([*command, flag])
                 self.assertEqual(result.returncode, 0)

@@ -320,6 +320,11 @@ def table_with(change):
     return lambda plan, table: change(table)
 
 
+def wait_for_a_wait(table):
+    for index, entry in enumerate(table["stages"][0]["entries"][:2]):
+        entry.update(kind="wait", waits_for=1 - index)
+
+
 def rows_with(change):
     """Changes the table after its buffers and entries became rows."""
 
@@ -377,6 +382,8 @@ def rows_with(change):
         (table_with(lambda t: t["bodies"][0]["calls"][1].pop("group")), "body 0 call 1 expects bytes and seconds, and of a"),
         (table_with(lambda t: t["bodies"][0]["calls"][1].update(group=7)), "communicates over group 7, which its stage does not"),
         (table_with(lambda t: t["stages"][0]["groups"][0].update(loops=[1])), "stage 0 group 0 expects loops of [ranks, distance]"),
+        (table_with(lambda t: t["stages"][0]["groups"][0].update(loops=[[10**9, 1]])), "group 0 key 'loops' expects some of the 4 ranks"),
+        (table_with(wait_for_a_wait), "key 'waits_for' expects what was begun, but entry"),
         (table_with(lambda t: t["stages"][0]["groups"][0].update(stages=[7])), "key 'stages' expects numbers of the 2 stages"),
         (table_with(lambda t: t["stages"][1]["entries"][0].pop("peer")), "entry 0 key 'peer' expects the number of one of 2, but"),
         (table_with(lambda t: t["stages"][0]["entries"][0].update(body="x")), "key 'body' expects the name of a body, but got \"x\""),

@@ -1,35 +1,27 @@
 // The command line of galvatron-import.
 #include "galvatron/Import/Import.h"
+#include "galvatron/Options/OptionTable.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
-static const char kUsage[] =
-    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [--labels same|next] [--documents]\n"
-    "                        [--shape NAME=64 ...] [--weights FILE|DIR] [-o model.mlir]\n\n"
-    "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
-    "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
-    "               weights, where exported, go beside it as .safetensors\n"
-    "  --weights W  values for an archive without any (export --weightless): a safetensors file, or\n"
-    "               a folder with model.safetensors or model.safetensors.index.json, in F32, F16 or\n"
-    "               BF16; beside the output they are links, or copies on another disk\n"
-    "  --batch N    global batch, in sequences (default: the export's example)\n"
-    "  --seq N      sequence length, in tokens (default: the export's example)\n"
-    "  --shape NAME=64, NAME=3x224x224  sizes behind the batch of a named input (default: the export's example);\n"
-    "               may be repeated\n"
-    "  --labels L   what the module gets as labels: same (default), the tokens themselves,\n"
-    "               for modules that shift them, as those of transformers do; or next, for\n"
-    "               modules whose loader would shift: the label of a position is the next\n"
-    "               token of its window, and the last position has none. A module's own shift\n"
-    "               is then left to launch, which feeds labels that --samples gpt needs. A warning tells\n"
-    "               where neither shifts; models whose attention sees all positions, and\n"
-    "               may well compare a position with its own token, are not warned about\n"
-    "  --documents  rows hold several documents, where launch --reset-at-documents says: positions\n"
-    "               are counted from the first token of each, and attention stays within it; for\n"
-    "               modules without position_ids as third input, which do so themselves\n"
-    "  --help, --version\n";
+/// What it takes, for people and shells.
+static const galvatron::options::Tool &commandLine() {
+  static const galvatron::options::Tool tool = {
+      "galvatron-import",
+      "a module exported by python -m galvatron.export becomes a program of the graph dialect",
+      "galvatron-import model.pt [--batch N] [--seq N] [--shape NAME=SIZE] [--labels next] [-o model.mlir]",
+      "",
+      {
+#define OPTION(flags, value, help) {flags, value, help},
+#include "Options.def"
+#undef OPTION
+          galvatron::options::completionOption(),
+      }};
+  return tool;
+}
 
 static int fail(const std::string &message) {
   std::fprintf(stderr, "galvatron-import: error: %s\n", message.c_str());
@@ -56,11 +48,14 @@ static bool readShape(const std::string &text, std::map<std::string, std::vector
 }
 
 int galvatron::runImportTool(int argc, char **argv) {
+  if (std::optional<int> status = options::printAnswer(commandLine(), argc, argv))
+    return *status;
+  const std::string help = options::helpText(commandLine());
   ImportOptions options;
   for (int i = 1; i < argc; ++i) {
     std::string name = argv[i], value;
     if (name == "--help" || name == "-h")
-      return std::fputs(kUsage, stdout), 0;
+      return std::fputs(help.c_str(), stdout), 0;
     if (name == "--version")
       return std::puts("galvatron-import 0.1.0"), 0;
     if (name == "--documents") {
@@ -73,7 +68,11 @@ int galvatron::runImportTool(int argc, char **argv) {
       options.input = name;
       continue;
     }
-    if (size_t equal = name.find('='); equal != std::string::npos)
+    size_t equal = name.find('=');
+    const options::Option *row = options::findOption(commandLine().options, name.substr(0, equal));
+    if (!row || row->value.empty())
+      return fail("unknown option " + name.substr(0, equal) + "; see galvatron-import --help");
+    if (equal != std::string::npos)
       value = name.substr(equal + 1), name.resize(equal);
     else if (i + 1 < argc)
       value = argv[++i];
@@ -96,12 +95,10 @@ int galvatron::runImportTool(int argc, char **argv) {
       if (value != "same" && value != "next")
         return fail("expects --labels same or next, but got '" + value + "'");
       options.labelsAreNext = value == "next";
-    } else {
-      return fail("unknown option " + name + "; see galvatron-import --help");
     }
   }
   if (options.input.empty())
-    return std::fputs(kUsage, stderr), 1;
+    return std::fputs(help.c_str(), stderr), 1;
   if (options.output.empty())
     options.output = std::filesystem::path(options.input).stem().string() + ".mlir";
   std::string error;

@@ -20,6 +20,8 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
+/// The remedy where a file is no profile at all.
+const char *const kForeign = "; name a profile.json that galvatron-profile wrote";
 /// A figure beyond this many seconds is damaged: nothing that is measured takes days.
 constexpr double kMostSeconds = 1e5;
 /// One below this is, too: no clock tells a nanosecond's tenth.
@@ -352,12 +354,12 @@ std::optional<Error> readClusterOf(JsonReader &reader, MachineProfile &profile) 
 }
 
 std::optional<Error> readFormat(JsonReader &reader) {
-  std::string format = reader.text("format");
+  std::string format = reader.text("format", "");
+  if (format != "galvatron-profile")
+    return Error{"profile key 'format' expects galvatron-profile, but got '" + format + "'" + kForeign};
   std::int64_t version = reader.integer("version", {}, 1);
   if (reader.failed())
     return reader.finish();
-  if (format != "galvatron-profile")
-    return Error{"profile key 'format' expects galvatron-profile, but got '" + format + "'"};
   if (version != kVersion)
     return Error{"profile key 'version' expects " + std::to_string(kVersion) + ", but got " + std::to_string(version) +
                  "; take the profile again with this version's galvatron-profile"};
@@ -518,7 +520,7 @@ void addList(std::string &text, const char *key, const std::vector<Entry> &entri
 Result<MachineProfile> parseMachineProfile(std::string_view text) {
   Result<Json> json = parseJson(text, "profile");
   if (!json)
-    return json.error();
+    return Error{json.error().message + kForeign};
   JsonReader reader(*json, "profile");
   MachineProfile profile;
   if (auto error = readFormat(reader))

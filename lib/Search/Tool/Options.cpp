@@ -16,61 +16,36 @@
 namespace galvatron::search {
 
 namespace {
-/// An argument of the reference: its option is its key with dashes.
+enum class Kind { Number, Text };
+
+/// An argument of the reference.
 struct ReferenceOption {
-  const char *key, *group, *help;
-  bool isText;
+  Kind kind;
+  const char *flag, *group;
 };
 
 const ReferenceOption kReferenceOptions[] = {
-    {"num_nodes", "hardware_info", "hosts", false},
-    {"num_gpus_per_node", "hardware_info", "devices of each", false},
-    {"memory_constraint", "hardware_info", "memory per device, GB of 1024 MB", false},
-    {"min_bsz", "batch_size_info", "smallest global batch to try", false},
-    {"max_bsz", "batch_size_info", "largest", false},
-    {"bsz_scale", "batch_size_info", "step", false},
-    {"settle_bsz", "batch_size_info", "exactly this global batch; -1: range", false},
-    {"settle_chunk", "batch_size_info", "exactly so many micro-batches; -1: all", false},
-    {"disable_dp", "search_space_info", "1: no data parallelism", false},
-    {"disable_tp", "search_space_info", "1: no tensor parallelism", false},
-    {"disable_pp", "search_space_info", "1: one stage", false},
-    {"disable_sp", "search_space_info", "1: no Ulysses", false},
-    {"disable_cp", "search_space_info", "1 (default): no context parallelism", false},
-    {"disable_sdp", "search_space_info", "1: no ZeRO-3 (also disable_fsdp)", false},
-    {"disable_fsdp", "search_space_info", "the same", false},
-    {"disable_ckpt", "search_space_info", "1: no recomputation", false},
-    {"disable_vtp", "search_space_info", "1: no tp in the ends", false},
-    {"disable_vsp", "search_space_info", "1: no Ulysses in the ends", false},
-    {"disable_embedding_lmhead_tp", "search_space_info", "the same as disable_vtp", false},
-    {"disable_embedding_lmhead_sp", "search_space_info", "the same as disable_vsp", false},
-    {"max_tp_deg", "search_space_info", "largest tp (8)", false},
-    {"max_pp_deg", "search_space_info", "largest pp (8)", false},
-    {"max_sp_deg", "search_space_info", "largest Ulysses degree (8)", false},
-    {"max_cp_deg", "search_space_info", "largest cp (8)", false},
-    {"time_profile_mode", "profiling_info", "static, batch or sequence", true},
-    {"memory_profile_mode", "profiling_info", "static or sequence", true},
-    {"time_profiling_path", "profiling_info", "file or folder", true},
-    {"memory_profiling_path", "profiling_info", "file or folder", true},
-    {"allreduce_bandwidth_config_path", "profiling_info", "file or folder", true},
-    {"p2p_bandwidth_config_path", "profiling_info", "file or folder", true},
-    {"overlap_coe_path", "profiling_info", "file or folder", true},
-    {"sp_time_path", "profiling_info", "file or folder", true},
-    {"fine_grained_mode", "options_info", "0: one strategy for all layers", false},
-    {"output_config_path", "options_info", "folder for the plan file", true},
-    {"default_dp_type", "parallelism_info", "ddp, zero2 or zero3", true},
-    {"pipeline_type", "parallelism_info", "gpipe or pipedream_flush; native also interleaved, zb-h1 or zb-v", true},
-    {"mixed_precision", "parallelism_info", "fp32, fp16 or bf16", true},
-    {"async_grad_reduce", "parallelism_info", "1: gradients are summed once a step, 0: every micro-batch", false},
-    {"sequence_parallel", "common_train_info", "1: Megatron-SP", false},
-    {"global_memory_buffer", "common_train_info", "1: one gather buffer", false},
-    {"debug_costmodel_coe", "debug_info", "factor on all times", false},
-    {"model_name", "model", "name in the profile's file names", true},
-    {"hidden_size", "model", "width of the profiled model", false},
-    {"num_layers", "model", "its layers", false},
-    {"seq_length", "model", "its tokens a sample", false},
-    {"profiles", "", "folder of the model's profiles", true},
-    {"hardware", "", "folder of the hardware profiles", true},
+#define GROUP(title)
+#define OPTION(flags, value, help)
+#define REFERENCE(kind, flag, group, value, help) {Kind::kind, flag, group},
+#include "Options.def"
+#undef REFERENCE
 };
+
+std::vector<options::Option> makeOptions() {
+  return {
+#define REFERENCE(kind, flag, group, value, help) {flag, value, help},
+#undef GROUP
+#undef OPTION
+#define GROUP(title) {"", "", title},
+#define OPTION(flags, value, help) {flags, value, help},
+#include "Options.def"
+#undef REFERENCE
+#undef OPTION
+#undef GROUP
+      options::completionOption(),
+  };
+}
 
 /// What the older guides call a search space.
 struct Preset {
@@ -87,6 +62,19 @@ const Preset kPresets[] = {
     {"pp", {"disable_dp", "disable_tp", "disable_fsdp", "disable_sp", "disable_cp", "disable_ckpt"}},
     {"sdp", {"disable_tp", "disable_pp", "disable_sp", "disable_cp", "disable_ckpt"}},
 };
+
+/// The row of an option, or null. Names of the reference's may have underscores.
+const options::Option *findRow(const std::string &name) {
+  const std::vector<options::Option> &rows = commandLine().options;
+  if (const options::Option *row = options::findOption(rows, "--" + name))
+    return row;
+  std::string dashed = name;
+  std::replace(dashed.begin(), dashed.end(), '_', '-');
+  for (const ReferenceOption &option : kReferenceOptions)
+    if (option.flag == "--" + dashed)
+      return options::findOption(rows, option.flag);
+  return nullptr;
+}
 
 class OptionParser {
 public:
@@ -129,9 +117,10 @@ private:
     return number;
   }
 
-  std::string word(const std::string &name, std::vector<std::string> allowed) {
+  /// One of those that the table has.
+  std::string word(const std::string &name) {
     std::string text = value(name), list;
-    for (const std::string &one : allowed) {
+    for (const std::string &one : options::choices(*row)) {
       if (text == one)
         return text;
       list += (list.empty() ? "" : ", ") + one;
@@ -141,12 +130,13 @@ private:
   }
 
   void one();
-  bool reference(std::string name);
+  void reference(std::string name);
   void space(const std::string &name);
   void conflicts();
 
   std::vector<std::string> arguments;
   std::size_t at = 0;
+  const options::Option *row = nullptr; ///< of the option that is read
   bool hasInline = false;
   std::string inlineValue;
   ToolOptions options;
@@ -165,22 +155,20 @@ void OptionParser::one() {
   hasInline = equals != std::string::npos;
   inlineValue = hasInline ? argument.substr(equals + 1) : "";
   std::string name = argument.substr(2, hasInline ? equals - 2 : std::string::npos);
-  auto isFlag = [&](const char *flag) {
-    if (name != flag)
-      return false;
-    if (hasInline)
-      fail("option --" + name + " takes no value");
-    return true;
-  };
-  if (isFlag("help"))
+  row = findRow(name);
+  if (!row)
+    return fail("unknown option --" + name + "; see --help");
+  if (row->value.empty() && hasInline)
+    return fail("option --" + name + " takes no value");
+  if (name == "help")
     options.help = true;
-  else if (isFlag("version"))
+  else if (name == "version")
     options.version = true;
-  else if (isFlag("explain"))
+  else if (name == "explain")
     options.explain = true;
-  else if (isFlag("quiet"))
+  else if (name == "quiet")
     options.quiet = true;
-  else if (isFlag("reference-division"))
+  else if (name == "reference-division")
     options.referenceDivision = true;
   else if (name == "simulate") {
     options.simulate = true;
@@ -206,9 +194,9 @@ void OptionParser::one() {
   else if (name == "micro-batches")
     options.microBatches = count(name);
   else if (name == "precision")
-    options.precision = word(name, {"fp32", "fp16", "bf16"});
+    options.precision = word(name);
   else if (name == "cost-model")
-    options.costModel = word(name, {"native", "galvatron"});
+    options.costModel = word(name);
   else if (name == "evaluate")
     options.evaluateFile = value(name);
   else if (name == "predict")
@@ -216,7 +204,7 @@ void OptionParser::one() {
   else if (name == "output")
     options.outputFile = value(name);
   else if (name == "format")
-    options.format = word(name, {"auto", "own", "reference"});
+    options.format = word(name);
   else if (name == "time-limit")
     options.timeLimitSeconds = double(count(name));
   else if (name == "threads")
@@ -229,31 +217,29 @@ void OptionParser::one() {
     options.memoryBytes = *bytes;
   } else if (name == "space")
     space(name);
-  else if (!reference(name))
-    fail("unknown option --" + name + "; see --help");
+  else
+    reference(name);
 }
 
-bool OptionParser::reference(std::string name) {
+void OptionParser::reference(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');
   for (const ReferenceOption &option : kReferenceOptions) {
-    if (name != option.key)
+    if (row->flags != option.flag)
       continue;
     std::string text = value(name);
     std::string key = name == "model_name" ? "name" : name;
     Json parsed = text;
-    if (!option.isText && !error) {
+    if (option.kind == Kind::Number && !error) {
       parsed = Json::parse(text, nullptr, false);
       if (!parsed.is_number() && !parsed.is_boolean())
         fail("option --" + name + " expects a number, but got '" + text + "'");
     }
     (*option.group ? options.overrides[option.group] : options.overrides)[key] = parsed;
-    return true;
   }
-  return false;
 }
 
 void OptionParser::space(const std::string &name) {
-  std::string text = value(name);
+  std::string text = word(name);
   if (text == "full" || text == "supported" || text == "configured") {
     options.supportedOnly = text == "supported";
     options.configured = text == "configured";
@@ -264,10 +250,7 @@ void OptionParser::space(const std::string &name) {
       for (const char *key : preset.disabled)
         options.overrides["search_space_info"][key] = 1;
       options.onlySharded = text == "sdp"; // nothing but fully sharded data parallelism
-      return;
     }
-  fail("option --space expects supported, full, configured, 3d, dp+tp, dp+pp, dp, tp, pp or sdp, but got '" + text +
-       "'");
 }
 
 void OptionParser::conflicts() {
@@ -294,8 +277,9 @@ void OptionParser::conflicts() {
   if (!o.profileFile.empty() && !o.device.empty())
     return fail("--profile and --device conflict: a profile says what its devices are; drop --device");
   if (!o.profileFile.empty() && o.modelFile.empty())
-    return fail("--profile needs --model config.json: a profile does not say how large the values between its layers are; "
-                "galvatron-opt --profile takes its bodies");
+    return fail(
+        "--profile needs --model config.json: a profile does not say how large the values between its layers are; "
+        "galvatron-opt --profile takes its bodies");
   if (fromProfiles && (!o.clusterFile.empty() || o.ranks || !o.device.empty()))
     return fail("--cluster, --ranks and --device conflict with --config: its hardware_info and "
                 "hardware folder say what the cluster is; use --num-nodes, --num-gpus-per-node");
@@ -338,55 +322,20 @@ void OptionParser::conflicts() {
 
 Result<ToolOptions> parseOptions(int argc, char **argv) { return OptionParser(argc, argv).run(); }
 
-std::string helpText() {
-  std::string text =
-      "galvatron-search: how to train a Transformer fastest on a cluster within a memory budget\n"
-      "\n"
-      "  galvatron-search --model config.json --cluster cluster.json --global-batch 64\n"
-      "  galvatron-search --config case.json --root FOLDER --cost-model=galvatron\n"
-      "  galvatron-search --config case.json --root FOLDER --evaluate plan.json\n"
-      "\n"
-      "One JSON object on standard output: plan, times, memory. Progress and --explain go to\n"
-      "standard error. Ctrl-C ends the search with the best plan so far.\n"
-      "Exit status: 0 a plan (\"status\": \"interrupted\" after Ctrl-C or --time-limit), 1 an error\n"
-      "or no plan found before Ctrl-C, 2 nothing fits. A second Ctrl-C ends it at once: 130.\n"
-      "\n"
-      "what to plan\n"
-      "  --model FILE           Hugging Face config.json of a decoder (native cost model)\n"
-      "  --seq N                sequence length (default: the model's longest)\n"
-      "  --global-batch N       samples a step\n"
-      "  --micro-batches N      exactly so many (default: all divisors of the batch)\n"
-      "  --precision P          bf16 (default), fp16 or fp32\n"
-      "  --profile FILE         profile.json of galvatron-profile: cluster and prices; with --cluster or\n"
-      "                         --ranks its devices in other numbers\n"
-      "  --cluster FILE         nodes, devices_per_node, device, memory_bytes_per_device, links\n"
-      "  --ranks N              one host with N devices; --device cpu|a100|h100|h200\n"
-      "  --memory SIZE          per device: 24GiB, 80GB (default: the device's)\n"
-      "  --config FILE          Hetu-Galvatron's configuration groups, JSON or YAML\n"
-      "  --root FOLDER          where the config's relative folders lie (default: here)\n"
-      "how\n"
-      "  --cost-model M         native (default), or galvatron: the reference's formulas\n"
-      "  --space S              full (default), supported by the lowering, configured (also what\n"
-      "                         the config's parallelism_info fixes), or a preset: 3d, dp+tp,\n"
-      "                         dp+pp, dp, tp, pp, sdp\n"
-      "  --time-limit N         seconds\n"
-      "  --threads N            of the native search (default: all; the plan is the same)\n"
-      "  --evaluate FILE        price this plan (either format) instead of searching\n"
-      "  --predict FOLDER       what a step of the stage binaries there takes, by their timetable.json;\n"
-      "                         only --cluster (default: theirs) and --simulate beside it\n"
-      "results\n"
-      "  -o, --output FILE      write the plan there too\n"
-      "  --format F             own or reference (default auto: reference for galvatron)\n"
-      "  --explain              time and memory by cause, runners-up, what binds\n"
-      "  --simulate[=FILE]      event simulation on all devices; trace for Perfetto in FILE\n"
-      "  --quiet                no progress\n"
-      "the reference's arguments (also in --config; dashes or underscores)\n";
-  for (const ReferenceOption &option : kReferenceOptions) {
-    std::string name = option.key;
-    std::replace(name.begin(), name.end(), '_', '-');
-    text += "  --" + name + std::string(name.size() < 20 ? 21 - name.size() : 1, ' ') + option.help + "\n";
-  }
-  return text;
+const options::Tool &commandLine() {
+  static const options::Tool tool = {
+      "galvatron-search",
+      "how to train a Transformer fastest on a cluster within a memory budget",
+      "galvatron-search --model config.json --cluster cluster.json --global-batch 64\n"
+      "galvatron-search --config case.json --root FOLDER --cost-model=galvatron\n"
+      "galvatron-search --config case.json --root FOLDER --evaluate plan.json",
+      "One JSON object on standard output: plan, times, memory. Progress and --explain go to standard error. Ctrl-C "
+      "ends "
+      "the search with the best plan so far.",
+      makeOptions(),
+      "Exit status: 0 a plan (\"status\": \"interrupted\" after Ctrl-C or --time-limit), 1 an error or no plan found "
+      "before Ctrl-C, 2 nothing fits. A second Ctrl-C ends it at once: 130."};
+  return tool;
 }
 
 } // namespace galvatron::search

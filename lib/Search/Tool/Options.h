@@ -7,6 +7,8 @@
 #ifndef GALVATRON_SEARCH_TOOL_OPTIONS_H
 #define GALVATRON_SEARCH_TOOL_OPTIONS_H
 
+#include "galvatron/Options/OptionTable.h"
+
 #include "lib/Search/Formats/JsonReader.h"
 
 #include <optional>
@@ -25,7 +27,7 @@ struct ToolOptions {
   bool configured = false;          ///< --space=configured
   std::string evaluateFile, outputFile, format = "auto", traceFile;
   std::string predictFolder; ///< of stage binaries, whose step is predicted; empty: none
-  std::string precision; ///< empty: bf16
+  std::string precision;     ///< empty: bf16
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;
   double timeLimitSeconds = 0;
   int threads = 0; ///< 0: as many as the machine has
@@ -36,7 +38,8 @@ struct ToolOptions {
 /// Error: an unknown option, a missing or malformed value, a conflict.
 Result<ToolOptions> parseOptions(int argc, char **argv);
 
-std::string helpText();
+/// What it takes, for people and shells.
+const options::Tool &commandLine();
 
 } // namespace galvatron::search
 

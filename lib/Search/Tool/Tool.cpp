@@ -564,13 +564,15 @@ std::optional<Error> Tool::simulatePlan(const Problem &problem, const Plan &plan
 } // namespace
 
 int runTool(int argc, char **argv) {
+  if (std::optional<int> status = options::printAnswer(commandLine(), argc, argv))
+    return *status;
   Result<ToolOptions> options = parseOptions(argc, argv);
   if (!options) {
     std::fprintf(stderr, "galvatron-search: %s\n", options.error().message.c_str());
     return 1;
   }
   if (options->help) {
-    std::fputs(helpText().c_str(), stdout);
+    std::fputs(options::helpText(commandLine()).c_str(), stdout);
     return 0;
   }
   if (options->version) {

@@ -44,9 +44,11 @@ def fullest_entry(stage: dict) -> int:
 
 
 def name_of(buffer: dict) -> str:
-    """Begins with the module's path: `model.layers.0 activation: saved by model.layers.0 micro-batch 1`."""
-    unit = buffer.get("unit", "")
-    return f"{unit} {buffer['kind']}: {buffer['name']}" if unit else f"{buffer['kind']}: {buffer['name']}"
+    """With its module's path first, said once: a parameter's buffers are called after it."""
+    unit, kind, name = buffer.get("unit", ""), buffer["kind"], buffer["name"]
+    if unit and name in (unit, f"{kind.replace('_', ' ')} of {unit}"):
+        return f"{unit} {kind}"
+    return f"{unit} {kind}: {name}".lstrip()
 
 
 def leaves_at(stage: dict, entry: int, peak: int) -> list[Leaf]:

@@ -16,6 +16,7 @@ from galvatron.report_page.timetables import check_timetable, is_number, is_whol
 
 EXPECTED_PLAN = "expects the plan.json of an output folder"
 EXPECTED_LOG = "expects what --log of a run wrote (step,loss,... and a line a step)"
+FOREIGN = f"; name {timelines.OF_A_RUN}"
 
 
 @dataclass
@@ -140,7 +141,7 @@ def read_log(path: str, name: str = "") -> Log:
             header = next(rows, [])
             missing = [key for key in ("step", "loss", "tokens_per_second") if key not in header]
             if missing:
-                raise ValueError(f"{path}: {EXPECTED_LOG}, but it has no column {', '.join(missing)}")
+                raise ValueError(f"{path}: {EXPECTED_LOG}, but it has no column {', '.join(missing)}{FOREIGN}")
             twice = [key for key in header if header.count(key) > 1]
             if twice:
                 raise ValueError(f"{path}: {EXPECTED_LOG}, but it has the column {twice[0]!r} twice")
@@ -151,13 +152,13 @@ def read_log(path: str, name: str = "") -> Log:
                     continue
                 if len(row) != len(header):
                     raise ValueError(
-                        f"{path}: {EXPECTED_LOG}, but line {rows.line_num} has {len(row)} cells, not {len(header)}"
+                        f"{path}: {EXPECTED_LOG}, but line {rows.line_num} has {len(row)} cells, not {len(header)}; take the line out"
                     )
                 for key, cell, column in zip(header, row, values):
                     column.append(read_cell(cell, path, rows.line_num, key))
                 step = columns["step"][-1]
                 if step is None or not math.isfinite(step):
-                    raise ValueError(f"{path}: {EXPECTED_LOG}, but line {rows.line_num} has no step")
+                    raise ValueError(f"{path}: {EXPECTED_LOG}, but line {rows.line_num} has no step; take the line out")
                 # A run that goes back cuts its log first.
                 if len(columns["step"]) > 1 and step <= columns["step"][-2]:
                     raise ValueError(

@@ -45,8 +45,8 @@ def spell(ranks: list[int]) -> str:
 def words_within(leaf: dict, x: float, y: float, width: float, height: float) -> list[str]:
     """As much of a leaf's name as its box takes, and its size below."""
     long = f"{leaf['unit']} {leaf['kind'].replace('_', ' ')}".strip()
-    for words in (leaf["name"], long, leaf["unit"] or leaf["kind"]):
-        if height > 16 and width > 6.6 * len(words) + 8:
+    for words in (leaf["name"], long, leaf["unit"] or leaf["kind"], ".".join(leaf["unit"].split(".")[-2:])):
+        if words and height > 16 and width > 6.6 * len(words) + 8:
             below = [label(x + 4, y + 27, size(leaf["bytes"]), "within")] if height > 32 else []
             return [label(x + 4, y + 12, words, "within"), *below]
     return []

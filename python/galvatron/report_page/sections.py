@@ -184,9 +184,8 @@ def write_what_if(plan: dict, stages: int) -> str:
         )  # fmt: skip
     notes = reasons.get("notes")
     notes = [str(words) for words in notes] if isinstance(notes, list) else []
-    return content + (
-        "<h3>Notes</h3><ul>" + "".join(f"<li>{text(words)}</li>" for words in notes) + "</ul>" if notes else ""
-    )
+    items = "".join(f"<li>{text(words)}</li>" for words in notes)
+    return content + (f"<h3>Notes of the search, by its own estimates</h3><ul>{items}</ul>" if notes else "")
 
 
 def write_comparison(units: list[dict], one: dict | None) -> str:

@@ -75,13 +75,15 @@ def check_entry(entry, where: str) -> None:
             raise ValueError(f"{where} key {key!r} expects text; lower the plan again")
 
 
-def check_group(group, where: str, stages: int) -> None:
+def check_group(group, where: str, stages: int, ranks: int) -> None:
     loops = group.get("loops", []) if isinstance(group, dict) else None
     good = isinstance(loops, list) and all(
         isinstance(loop, list) and len(loop) == 2 and all(is_whole(number, 1) for number in loop) for loop in loops
     )
     if not good:
         raise ValueError(f"{where} expects loops of [ranks, distance]; lower the plan again")
+    if sum((count - 1) * distance for count, distance in loops) >= ranks:
+        raise ValueError(f"{where} key 'loops' expects some of the {ranks} ranks; lower the plan again")
     between = group.get("stages", [])
     if not isinstance(between, list) or not all(is_whole(stage, 0) and stage < stages for stage in between):
         raise ValueError(f"{where} key 'stages' expects numbers of the {stages} stages; lower the plan again")
@@ -98,6 +100,10 @@ def check_uses(entry: dict, where: str, stage: int, table: dict, bodies: dict) -
     if key and not (is_whole(entry.get(key), 0) and entry[key] < count):
         raise ValueError(
             f"{where} key {key!r} expects the number of one of {count}, but got {json.dumps(entry.get(key))[:40]}"
+        )
+    if key == "waits_for" and own["entries"][entry[key]]["kind"] == "wait":
+        raise ValueError(
+            f"{where} key 'waits_for' expects what was begun, but entry {entry[key]} is a wait; lower the plan again"
         )
     body = entry.get("body", "")
     if not isinstance(body, str) or body and body not in bodies:
@@ -205,6 +211,7 @@ def read_timetable(path: str) -> dict:
         if not isinstance(table.get(key, ""), str):
             raise ValueError(f"{path}: key {key!r} expects text; lower the plan again")
     bodies = read_bodies(table, path)
+    ranks = len(table["stages"]) * table["devices_per_stage"]
     for number, stage in enumerate(table["stages"]):
         where = f"{path}: stage {number}"
         if not isinstance(stage, dict) or not all(
@@ -218,7 +225,7 @@ def read_timetable(path: str) -> dict:
         for index, entry in enumerate(stage["entries"]):
             check_entry(entry, f"{where} entry {index}")
         for index, group in enumerate(stage["groups"]):
-            check_group(group, f"{where} group {index}", len(table["stages"]))
+            check_group(group, f"{where} group {index}", len(table["stages"]), ranks)
         for key in ("sums", "update"):
             check_span(stage, key, where)
     for number, stage in enumerate(table["stages"]):

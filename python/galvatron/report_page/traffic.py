@@ -123,7 +123,8 @@ def write(rows: list[dict]) -> str:
     whole = table(head, [], 2, "communication by group of ranks and kind").replace(
         "<tbody>", "<tbody>" + "".join(lines)
     )
+    untold = any(row["seconds"] is None for row in rows)
     return whole + note(
-        "Of each stage one rank's, of each group one of those that meet at a time; bytes are those of the whole value. "
-        "– : collectives that a module's own work contains, whose time is not told from it."
+        "Of each stage one rank's, of each group one of those that meet at a time; bytes are those of the whole value."
+        + (" – : collectives that a module's own work contains, whose time is not told from it." if untold else "")
     )

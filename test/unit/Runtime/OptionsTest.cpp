@@ -122,9 +122,10 @@ TEST(Options, OverrideTakesAListOfWords) {
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
   EXPECT_EQ(options.overrides, (std::set<std::string>{"data", "seq", "shuffle"}));
   ASSERT_TRUE(parse({"--override", "lr,weight-decay-on,model,precision,batch,documents,all"}, options).ok());
-  EXPECT_EQ(parse({"--override", "seq,order"}, options).message,
-            "--override expects names of options, as lr, or model, precision, batch, seq, documents or all, with commas "
-            "between several, but got 'order'");
+  EXPECT_EQ(
+      parse({"--override", "seq,order"}, options).message,
+      "--override expects names of options, as lr, or model, precision, batch, seq, documents or all, with commas "
+      "between several, but got 'order'");
   EXPECT_THAT(parse({"--override="}, options).message, HasSubstr("but got ''"));
 }
 
@@ -146,12 +147,28 @@ TEST(Options, UpdateSettingsAreThoseThatHaveAnEffect) {
 }
 
 TEST(Options, HelpNamesEveryOption) {
-  std::string help = Options::helpText("stage0");
+  std::string help = options::helpText(Options::commandLine());
 #define OPTION(flag, value, text) EXPECT_THAT(help, HasSubstr("  " flag " " value));
-#define GROUP(title) EXPECT_THAT(help, HasSubstr("\n" title "\n  --"));
+#define GROUP(title) EXPECT_THAT(help, HasSubstr("\n" title "\n  -"));
+#define LAUNCH_OPTION(flag, value, text) OPTION(flag, value, text)
 #include "runtime/core/Options.def"
+#undef LAUNCH_OPTION
 #undef GROUP
 #undef OPTION
+}
+
+TEST(Options, TheTableHasNoRowThatIsNotParsed) {
+  Options options;
+  for (const galvatron::options::Option &row : Options::commandLine().options) {
+    bool isOfLaunch = row.help.empty() || row.flags.starts_with("--hostfile") || row.flags == "--launcher" ||
+                      row.flags == "--env" || row.flags == "--print" || row.flags == "--completion";
+    for (const std::string &flag : galvatron::options::spellings(row))
+      EXPECT_EQ(parse({flag.c_str()}, options).message.find("there is no option") == std::string::npos, !isOfLaunch)
+          << flag;
+    for (const std::string &word : galvatron::options::choices(row))
+      if (!isOfLaunch)
+        EXPECT_THAT(parse({row.flags.c_str(), word.c_str()}, options).message, Not(HasSubstr("expects"))) << word;
+  }
 }
 
 std::string manifestText(const std::string &placement, int64_t count, int64_t devices = 2) {
