@@ -7,6 +7,8 @@
 #include "ProgramDiagnostics.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Reference/Evaluate.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Nesting.h"
 #include "galvatron/Transforms/PlanMemory.h"
 
 #include "mlir/IR/AsmState.h"
@@ -19,6 +21,7 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
@@ -224,11 +227,42 @@ static bool isInteractive(bool isFilter) {
                         status.type() != llvm::sys::fs::file_type::fifo_file));
 }
 
+/// Of a file within bounds; of standard input all that comes. Or nothing and what is wrong.
+static std::unique_ptr<llvm::MemoryBuffer> readInput(llvm::StringRef input, std::string &error) {
+  if (input == "-")
+    return openInputFile(input, &error);
+  std::optional<std::string> text = readTextFile(input.str(), error, kMaxProgramBytes);
+  return text ? llvm::MemoryBuffer::getMemBufferCopy(*text, input) : nullptr;
+}
+
+/// Passes alone, as mlir-opt runs them. Its own main opens the output first, and where it fails removes it, even if that
+/// is a device.
+static LogicalResult runPasses(int argc, char **argv, llvm::StringRef input, llvm::StringRef output,
+                               DialectRegistry &registry) {
+  MlirOptMainConfig config = MlirOptMainConfig::createFromCLOptions();
+  if (config.shouldShowDialects() || config.shouldListPasses())
+    return MlirOptMain(argc, argv, input, "-", registry);
+  llvm::InitLLVM init(argc, argv);
+  std::string error;
+  std::unique_ptr<llvm::MemoryBuffer> buffer = readInput(input, error);
+  if (!buffer)
+    return reportError(error);
+  if (error = findDeepNesting(buffer->getBuffer()); !error.empty())
+    return reportError("cannot read '" + input + "': " + error);
+  if (output == "-")
+    return MlirOptMain(llvm::outs(), std::move(buffer), registry, config);
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  if (failed(MlirOptMain(stream, std::move(buffer), registry, config)))
+    return failure();
+  return writeOutputFile(output.str(), text, error) ? success() : reportError(error + "; name another with -o");
+}
+
 /// Reads a program and hands it to `run`.
 static int withProgram(llvm::StringRef input, DialectRegistry &registry,
                        llvm::function_ref<LogicalResult(OwningOpRef<ModuleOp>, TimingScope &)> run) {
   std::string error;
-  auto buffer = openInputFile(input, &error);
+  std::unique_ptr<llvm::MemoryBuffer> buffer = readInput(input, error);
   if (!buffer)
     return reportUsage(error);
   if (std::string foreign = findForeignFormat(input, buffer->getBuffer()); !foreign.empty())
@@ -316,7 +350,7 @@ static std::string spellCommand(ArrayRef<char *> words) {
   return llvm::json::fixUTF8(text);
 }
 
-int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
+static int drive(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
   cl::AddExtraVersionPrinter([](llvm::raw_ostream &out) { out << "galvatron-opt, of a training step's compiler\n"; });
@@ -350,7 +384,7 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   if (!line.asksForJob()) {
     if (llvm::StringRef orphan = line.findOrphan(); !orphan.empty())
       return reportUsage("expects --search, --lower, --plan or --compile-to beside --" + orphan);
-    return asMainReturnCode(MlirOptMain(argc, argv, input, output, registry));
+    return asMainReturnCode(runPasses(argc, argv, input, output, registry));
   }
   std::optional<MainJobOptions> options = readOptions(line, input, output);
   if (!options)
@@ -359,4 +393,10 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
     return runMainJob(*module, *options, timing);
   });
+}
+
+int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
+  int code = drive(argc, argv, registry);
+  std::string why = finishWriting(llvm::outs());
+  return why.empty() ? code : reportUsage("cannot write to standard output: " + why);
 }

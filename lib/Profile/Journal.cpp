@@ -2,13 +2,13 @@
 #include "Journal.h"
 
 #include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Support/Json.h"
 
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <sys/file.h>
 #include <unistd.h>
@@ -143,8 +143,9 @@ bool Journal::wasRestarted() const {
   std::ifstream input(path, std::ios::binary);
   std::string line;
   std::getline(input, line);
-  nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-  return json.is_object() && json.contains("restarted") && json["restarted"] == true;
+  std::string ignored;
+  std::optional<nlohmann::json> json = parseJson(line, path, ignored);
+  return json && json->is_object() && json->value("restarted", nlohmann::json()) == true;
 }
 
 std::optional<Error> Journal::readLines(const MachineProfile &machine, MachineProfile &profile) {
@@ -156,7 +157,8 @@ std::optional<Error> Journal::readLines(const MachineProfile &machine, MachinePr
   for (std::size_t end; (end = all.find('\n', good)) != std::string::npos; good = end + 1, ++number) {
     std::string line = all.substr(good, end - good);
     if (number == 0) {
-      nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+      std::string ignored;
+      nlohmann::json json = parseJson(line, path, ignored).value_or(nlohmann::json());
       MachineProfile other;
       try {
         if (json.at("format") != "galvatron-profile-journal" || json.at("version") != 1)

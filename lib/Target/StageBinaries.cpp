@@ -3,12 +3,12 @@
 #include "galvatron/Target/StageBinaries.h"
 
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Support/Files.h"
 
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -74,17 +74,13 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   };
   replace("@STAGES@", pipeline.getStages());
   replace("@DEVICES@", pipeline.getDevices());
-  std::error_code error;
-  {
-    llvm::raw_fd_ostream out(target, error);
-    if (!error)
-      out << text;
-  }
-  if (!error)
-    error = llvm::sys::fs::setPermissions(target, llvm::sys::fs::all_read | llvm::sys::fs::owner_write |
+  std::string unwritten;
+  if (!writeOutputFile(target, text, unwritten))
+    return emitError(module.getLoc()) << unwritten;
+  std::error_code error = llvm::sys::fs::setPermissions(target, llvm::sys::fs::all_read | llvm::sys::fs::owner_write |
                                                       llvm::sys::fs::all_exe);
   if (error)
-    return emitError(module.getLoc()) << "could not write " << target << ": " << error.message();
+    return emitError(module.getLoc()) << "could not make " << target << " executable: " << error.message();
   return success();
 }
 

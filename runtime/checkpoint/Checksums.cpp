@@ -5,6 +5,7 @@
 //
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Checksums.h"
+#include "galvatron/Support/Json.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/core/Files.h"
 
@@ -17,7 +18,6 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -149,8 +149,8 @@ std::string describeDamage(const fs::path &folder, const std::string &name, cons
   if (now.tensors.empty() || known == checksums.end() || !hashFile(folder / kTensors, own).ok() ||
       own.whole != known->second)
     return "";
-  std::ifstream file(folder / kTensors);
-  json saved = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  std::string ignored;
+  json saved = readJsonFile(folder / kTensors, ignored).value_or(json());
   if (!saved.is_object() || !saved.contains(name) || !saved[name].is_object())
     return "";
   std::vector<std::string> different;
@@ -201,7 +201,7 @@ Status writeChecksums(const std::string &folder, const std::vector<std::string> 
   Texts wholes;
   json tensors = json::object();
   for (const std::string &text : all) {
-    json own = json::parse(text);
+    json own = parseOwnJson(text);
     for (const auto &[name, hashes] : own.items()) {
       wholes[name] = hashes[0];
       if (!hashes[1].empty())

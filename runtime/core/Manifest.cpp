@@ -1,10 +1,11 @@
 //===- Manifest.cpp - reads and checks the manifest -------------------------------------------===//
 #include "runtime/core/Manifest.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 #include "runtime/api/InputNames.h"
 
 #include <algorithm>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 using nlohmann::json;
@@ -247,8 +248,12 @@ int64_t ParameterInfo::withoutPadding(size_t dim, int64_t index) const {
 int64_t CarriedInfo::numElements() const { return product(shape); }
 
 Status Manifest::parse(const char *text, Manifest &manifest) {
+  std::string why;
+  std::optional<json> root = parseJson(text, "it", why);
   try {
-    read(json::parse(text), manifest);
+    if (!root)
+      throw std::invalid_argument(why);
+    read(*root, manifest);
   } catch (const std::exception &error) {
     return Status::error("this program's manifest cannot be read (", error.what(), "); compile it again");
   }

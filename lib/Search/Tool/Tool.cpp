@@ -23,6 +23,8 @@
 #include "galvatron/Search/Reference/ReferenceSearch.h"
 #include "galvatron/Search/Solver/ProfileReason.h"
 #include "galvatron/Search/Solver/Solver.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 
 #include <atomic>
 #include <chrono>
@@ -60,21 +62,8 @@ void showProgress(double seconds, std::size_t done, std::size_t total, const std
 }
 
 std::optional<Error> writeFile(const std::string &path, const std::string &text) {
-  // Beside the target and renamed: never half a file. What is there but no file, as /dev/stdout, stays what it is.
-  std::error_code code, ignored;
-  bool isFile = !std::filesystem::is_other(path, ignored);
-  std::string temporary = isFile ? path + ".tmp" : path;
-  std::ofstream file(temporary, std::ios::binary);
-  file << text;
-  file.close();
-  if (file && isFile)
-    std::filesystem::rename(temporary, path, code);
-  if (!file || code) {
-    if (isFile)
-      std::filesystem::remove(temporary, ignored);
-    return Error{"cannot write '" + path + "'; does its folder exist, and may it be written to?"};
-  }
-  return std::nullopt;
+  std::string error;
+  return writeOutputFile(path, text, error) ? std::nullopt : std::optional(Error{error});
 }
 
 class Tool {
@@ -90,6 +79,10 @@ public:
       return 1;
     }
     std::printf("%s\n", output.dump(2).c_str());
+    if (std::string unwritten; !finishStandardOutput(unwritten)) {
+      std::fprintf(stderr, "galvatron-search: %s\n", unwritten.c_str());
+      return 1;
+    }
     return infeasible ? 2 : 0;
   }
 
@@ -155,7 +148,8 @@ std::optional<Error> Tool::work() {
   std::string overrides = options.overrides.empty() ? "" : options.overrides.dump();
   Result<ReferenceArguments> arguments = parseReferenceConfig(text, options.root, overrides);
   if (!arguments)
-    return arguments.error();
+    return options.configFile.empty() ? arguments.error()
+                                      : Error{"'" + options.configFile + "': " + arguments.error().message};
   sumsOnce = arguments->asyncGradReduce;
   Result<ReferenceProfile> profile = loadReferenceProfile(*arguments);
   if (!profile)
@@ -293,7 +287,7 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
   Result<std::string> text = writeReferencePlan(plan);
   output["status"] = solution->interrupted ? "interrupted" : "ok";
   if (text) {
-    output["plan"] = OrderedJson::parse(*text);
+    output["plan"] = parseOwnOrderedJson(*text);
     if (output["plan"]["default_dp_type"] == "ddp") // no layer shows it
       output["plan"]["default_dp_type"] = model.args().defaultDpType;
   } else {
@@ -367,6 +361,8 @@ std::optional<Error> Tool::fromShape() {
     if (!read)
       return read.error();
     cluster = parseCluster(*read, std::filesystem::path(options.clusterFile).parent_path().string());
+    if (!cluster)
+      return Error{"'" + options.clusterFile + "': " + cluster.error().message};
     if (cluster && options.ranks && cluster->ranks() != options.ranks)
       return Error{"--ranks " + std::to_string(options.ranks) + " conflicts with '" + options.clusterFile +
                    "', whose nodes x devices_per_node is " + std::to_string(cluster->ranks()) + "; drop one of them"};
