@@ -21,7 +21,6 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
@@ -229,7 +228,7 @@ static bool isInteractive(bool isFilter) {
 
 /// Of a file within bounds; of standard input all that comes. Or nothing and what is wrong.
 static std::unique_ptr<llvm::MemoryBuffer> readInput(llvm::StringRef input, std::string &error) {
-  if (input == "-")
+  if (input == "-" || !llvm::sys::fs::exists(input))
     return openInputFile(input, &error);
   std::optional<std::string> text = readTextFile(input.str(), error, kMaxProgramBytes);
   return text ? llvm::MemoryBuffer::getMemBufferCopy(*text, input) : nullptr;
@@ -242,7 +241,6 @@ static LogicalResult runPasses(int argc, char **argv, llvm::StringRef input, llv
   MlirOptMainConfig config = MlirOptMainConfig::createFromCLOptions();
   if (config.shouldShowDialects() || config.shouldListPasses())
     return MlirOptMain(argc, argv, input, "-", registry);
-  llvm::InitLLVM init(argc, argv);
   std::string error;
   std::unique_ptr<llvm::MemoryBuffer> buffer = readInput(input, error);
   if (!buffer)

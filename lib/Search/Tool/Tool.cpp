@@ -79,10 +79,6 @@ public:
       return 1;
     }
     std::printf("%s\n", output.dump(2).c_str());
-    if (std::string unwritten; !finishStandardOutput(unwritten)) {
-      std::fprintf(stderr, "galvatron-search: %s\n", unwritten.c_str());
-      return 1;
-    }
     return infeasible ? 2 : 0;
   }
 
@@ -557,9 +553,8 @@ std::optional<Error> Tool::simulatePlan(const Problem &problem, const Plan &plan
     return std::nullopt;
   return writeFile(options.traceFile, writeTrace(*simulation, plan));
 }
-} // namespace
 
-int runTool(int argc, char **argv) {
+int runJob(int argc, char **argv) {
   Result<ToolOptions> options = parseOptions(argc, argv);
   if (!options) {
     std::fprintf(stderr, "galvatron-search: %s\n", options.error().message.c_str());
@@ -576,6 +571,16 @@ int runTool(int argc, char **argv) {
   std::signal(SIGINT, onInterrupt);
   std::signal(SIGTERM, onInterrupt);
   return Tool(std::move(*options), showsToAPerson()).run();
+}
+} // namespace
+
+int runTool(int argc, char **argv) {
+  int code = runJob(argc, argv);
+  std::string unwritten;
+  if (finishStandardOutput(unwritten))
+    return code;
+  std::fprintf(stderr, "galvatron-search: %s\n", unwritten.c_str());
+  return 1;
 }
 
 } // namespace galvatron::search
