@@ -12,6 +12,7 @@
 #include "galvatron/Transforms/PlanMemory.h"
 
 #include "mlir/IR/AsmState.h"
+#include "mlir/IR/AttrTypeSubElements.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
@@ -256,6 +257,25 @@ static LogicalResult runPasses(int argc, char **argv, llvm::StringRef input, llv
   return writeOutputFile(output.str(), text, error) ? success() : reportError(error + "; name another with -o");
 }
 
+/// Names of a program become JSON, which is UTF-8.
+static LogicalResult checkTexts(ModuleOp module) {
+  Operation *current = nullptr;
+  AttrTypeWalker texts;
+  texts.addWalk([&](StringAttr text) {
+    if (isUtf8(text.getValue()))
+      return WalkResult::advance();
+    current->emitOpError("expects texts in UTF-8, but got ") << text;
+    return WalkResult::interrupt();
+  });
+  WalkResult result = module.walk([&](Operation *op) {
+    current = op;
+    bool isGood = !texts.walk<WalkOrder::PreOrder>(op->getAttrDictionary()).wasInterrupted() &&
+                  !texts.walk<WalkOrder::PreOrder>(LocationAttr(op->getLoc())).wasInterrupted();
+    return isGood ? WalkResult::advance() : WalkResult::interrupt();
+  });
+  return failure(result.wasInterrupted());
+}
+
 /// Reads a program and hands it to `run`.
 static int withProgram(llvm::StringRef input, DialectRegistry &registry,
                        llvm::function_ref<LogicalResult(OwningOpRef<ModuleOp>, TimingScope &)> run) {
@@ -286,6 +306,8 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
         << "'" << input << "' is not a whole program; write it again with galvatron-import\n";
     return EXIT_FAILURE;
   }
+  if (failed(checkTexts(*module)))
+    return EXIT_FAILURE;
   // Messages about the whole model name its file; a line of it would say nothing.
   (*module)->setLoc(NameLoc::get(StringAttr::get(&context, input)));
   return asMainReturnCode(run(std::move(module), timing));

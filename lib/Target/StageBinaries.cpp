@@ -106,6 +106,12 @@ LogicalResult galvatron::emitStageBinaries(ModuleOp module, ArrayRef<Timetable> 
                                            const StageOutputOptions &options) {
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
   std::string program = hashProgram(module);
+  auto batch = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);
+  for (const Timetable &timetable : timetables)
+    for (const StageInput &input : timetable.inputs)
+      if (int64_t samples = input.placement.getGlobalShape().front(); batch && samples != batch.getInt())
+        return module.emitError("expects input ")
+               << input.name << " to have " << graph::kBatchAttr << " " << batch.getInt() << " samples, but got " << samples;
   for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables)) {
     if (failed(
             emitStage(module, timetable, options, runtime, program, inFolder(options.directory, stage.getSymName()))))

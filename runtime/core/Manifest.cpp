@@ -176,7 +176,18 @@ Status checkPadding(const ParameterInfo &p) {
   return Status::success();
 }
 
+/// Weights and buffers lie in the program's folder, or there are none.
+Status checkFileName(const char *key, const std::string &name) {
+  std::string why = name.empty() ? "" : whyNoBaseName(name);
+  return why.empty() ? Status::success()
+                     : Status::error("expects ", key, " to be the name of a file in the program's folder, but '", name,
+                                     "' ", why);
+}
+
 Status check(const Manifest &m) {
+  for (auto [key, name] : {std::pair("weights", &m.weights), {"buffers", &m.buffers}})
+    if (Status status = checkFileName(key, *name); !status.ok())
+      return status;
   if (m.stage < 0 || m.stage >= m.stages)
     return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
   if (product(m.mesh) != m.devices)
@@ -191,6 +202,9 @@ Status check(const Manifest &m) {
   for (const InputInfo &input : m.inputs)
     if (std::find(std::begin(kInputNames), std::end(kInputNames), input.name) == std::end(kInputNames))
       return Status::error("expects input_ids, labels, positions or documents as an input, but got ", input.name);
+    else if (input.shape.size() != 2 || input.shape[0] != m.globalBatch)
+      return Status::error("expects input ", input.name, " of global_batch ", m.globalBatch, " rows, but got ",
+                           input.shape.empty() ? 0 : input.shape[0]);
   for (const TotalInfo &total : m.totals)
     if (!inArena(total.offset, sizeof(float)))
       return Status::error("expects ", total.name, " inside the arena of ", m.arenaBytes, " bytes, but got offset ",
