@@ -14,12 +14,12 @@ using namespace galvatron::graph;
 static LogicalResult verifyFileName(Operation *op, NamedAttribute attribute) {
   auto name = dyn_cast<StringAttr>(attribute.getValue());
   if (!name)
-    return op->emitOpError() << "expects " << attribute.getName() << " to be the name of a file";
+    return op->emitOpError() << "expects " << attribute.getName().getValue() << " to be the name of a file";
   std::string why = whyNoBaseName(name.getValue());
   if (why.empty() && !name.getValue().ends_with(".safetensors") && !name.getValue().ends_with(".weights"))
     why = "ends in neither .safetensors nor .weights";
   if (!why.empty())
-    return op->emitOpError() << "expects " << attribute.getName() << " to be the name of a file beside the program, but "
+    return op->emitOpError() << "expects " << attribute.getName().getValue() << " to be the name of a file beside the program, but "
                              << attribute.getValue() << " " << why;
   return success();
 }
@@ -28,7 +28,7 @@ static LogicalResult verifyFileName(Operation *op, NamedAttribute attribute) {
 static LogicalResult verifyExtent(Operation *op, NamedAttribute attribute, unsigned dim) {
   auto extent = dyn_cast<IntegerAttr>(attribute.getValue());
   if (!extent || extent.getInt() < 1)
-    return op->emitOpError() << "expects " << attribute.getName() << " to be an integer of at least 1, but got "
+    return op->emitOpError() << "expects " << attribute.getName().getValue() << " to be an integer of at least 1, but got "
                              << attribute.getValue();
   auto module = dyn_cast<ModuleOp>(op);
   func::FuncOp step = module ? getStep(module) : func::FuncOp();
@@ -39,7 +39,7 @@ static LogicalResult verifyExtent(Operation *op, NamedAttribute attribute, unsig
     bool areTokens = tensor && tensor.getRank() == 2 && tensor.getElementType().isInteger() && tensor.hasStaticShape();
     if (!areTokens || (number > 0 && tensor.getDimSize(0) == 1) || tensor.getDimSize(dim) == extent.getInt())
       continue;
-    return op->emitOpError() << "expects " << attribute.getName() << " " << extent.getInt() << " to be dimension " << dim
+    return op->emitOpError() << "expects " << attribute.getName().getValue() << " " << extent.getInt() << " to be dimension " << dim
                              << " of the step's inputs, but input " << number << " has " << tensor.getDimSize(dim);
   }
   return success();

@@ -80,7 +80,7 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   std::error_code error = llvm::sys::fs::setPermissions(target, llvm::sys::fs::all_read | llvm::sys::fs::owner_write |
                                                       llvm::sys::fs::all_exe);
   if (error)
-    return emitError(module.getLoc()) << "could not make " << target << " executable: " << error.message();
+    return emitError(module.getLoc()) << "could not copy " << source << " to " << target << ": " << error.message();
   return success();
 }
 

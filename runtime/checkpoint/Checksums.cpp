@@ -5,6 +5,7 @@
 //
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Checksums.h"
+#include "galvatron/Support/Files.h"
 #include "galvatron/Support/Json.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/core/Files.h"
@@ -131,7 +132,7 @@ Status readChecksums(const fs::path &path, Texts &hashes) {
   for (std::string line; std::getline(file, line);) {
     ++number;
     bool isSound = line.size() > kHashDigits + 2 && line.compare(kHashDigits, 2, "  ") == 0 &&
-                   line.find_first_not_of("0123456789abcdef") == kHashDigits && line.find('/') == std::string::npos &&
+                   line.find_first_not_of("0123456789abcdef") == kHashDigits && whyNoBaseName(line.substr(std::min(line.size(), kHashDigits + 2))).empty() &&
                    !file.eof();
     if (!isSound || !hashes.emplace(line.substr(kHashDigits + 2), line.substr(0, kHashDigits)).second)
       return Status::error(

@@ -8,6 +8,8 @@
 #include "Options.h"
 
 #include "galvatron/Search/Model/Cluster.h"
+#include "galvatron/Search/Model/Plan.h"
+#include "galvatron/Support/Json.h"
 
 #include <algorithm>
 #include <charconv>
@@ -204,7 +206,7 @@ void OptionParser::one() {
   else if (name == "global-batch")
     options.globalBatch = count(name);
   else if (name == "micro-batches")
-    options.microBatches = count(name);
+    options.microBatches = count(name, 1, kMostMicroBatches);
   else if (name == "precision")
     options.precision = word(name, {"fp32", "fp16", "bf16"});
   else if (name == "cost-model")
@@ -242,7 +244,8 @@ bool OptionParser::reference(std::string name) {
     std::string key = name == "model_name" ? "name" : name;
     Json parsed = text;
     if (!option.isText && !error) {
-      parsed = Json::parse(text, nullptr, false);
+      std::string ignored;
+      parsed = galvatron::parseJson(text, "", ignored).value_or(Json());
       if (!parsed.is_number() && !parsed.is_boolean())
         fail("option --" + name + " expects a number, but got '" + text + "'");
     }

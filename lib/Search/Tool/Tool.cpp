@@ -506,11 +506,11 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
   if (wantsReasons())
     addProfileReason(problem, plan);
   output["status"] = solution && solution->interrupted ? "interrupted" : "ok";
-  output["plan"] = OrderedJson::parse(writePlan(plan));
+  output["plan"] = parseOwnOrderedJson(writePlan(plan));
   if (!options.explain)
     output["plan"].erase("reasons");
   if (Result<std::string> reference = writeReferencePlan(inReferenceWords(plan)))
-    output["reference_plan"] = OrderedJson::parse(*reference);
+    output["reference_plan"] = parseOwnOrderedJson(*reference);
   output["iteration_seconds"] = plan.predictedStepSeconds;
   output["throughput_samples_per_s"] = double(plan.globalBatch) / plan.predictedStepSeconds;
   std::vector<double> used;

@@ -79,12 +79,12 @@ module attributes {graph.batch = 8 : i64, graph.seq = 8 : i64} {
 
 // -----
 
-// expected-error @below {{expects graph.batch to be an integer of at least 1, but got 0}}
+// expected-error @below {{expects graph.batch to be an integer of at least 1, but got 0 : i64}}
 module attributes {graph.batch = 0 : i64} {}
 
 // -----
 
-// expected-error @below {{expects graph.vocabulary to be an integer of at least 0, but got -1}}
+// expected-error @below {{expects graph.vocabulary to be an integer of at least 0, but got -1 : i64}}
 module attributes {graph.vocabulary = -1 : i64} {}
 
 // -----
