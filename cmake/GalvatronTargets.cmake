@@ -70,7 +70,7 @@ function(galvatron_use_mlir target)
   endif()
 endfunction()
 
-# galvatron_add_dialect(<Name> [FAMILIES <Family>...]): mlir-tblgen over whichever of
+# galvatron_add_dialect(<Name> [FAMILIES <Family>...] [LINK <targets>...]): mlir-tblgen over whichever of
 #   <Name>Dialect.td  <Name>Ops.td  <Name>Attributes.td  <Name>Types.td  <Name>Enums.td  <Name>Interfaces.td
 # exist in this folder (generated: the same names with .h.inc and .cpp.inc), a page of reference, and
 # the library Galvatron<Name>. Enums are read from <Name>Enums.td, else from <Name>Attributes.td.
@@ -78,7 +78,7 @@ endfunction()
 # <Name><Family>Attributes.td where they have some, and <Name>Ops.td includes them all: each family has its
 # own generated header, and a generated source <Name><Family>Ops.cpp with its classes and `add<Family>Ops`.
 function(galvatron_add_dialect name)
-  cmake_parse_arguments(ARG "" "" "FAMILIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "FAMILIES;LINK" ${ARGN})
   string(TOLOWER ${name} lower)
   # Globbed only so that a new .td reruns CMake.
   file(GLOB tds CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.td)
@@ -136,7 +136,7 @@ function(galvatron_add_dialect name)
   endforeach()
   galvatron_tablegen_docs(${page} ${name}Dialect -gen-dialect-doc -dialect=${lower})
   galvatron_finish_tablegen(galvatron-tablegen-${lower})
-  galvatron_add_library(${name} ${ARG_UNPARSED_ARGUMENTS})
+  galvatron_add_library(${name} ${ARG_UNPARSED_ARGUMENTS} LINK ${ARG_LINK})
   if(family_sources)
     target_sources(Galvatron${name} PRIVATE ${family_sources})
   endif()

@@ -4,21 +4,20 @@
 #include "galvatron/Search/Formats/ClusterFile.h"
 #include "galvatron/Search/Formats/MachineProfileFile.h"
 #include "galvatron/Search/Model/MachineTables.h"
+#include "galvatron/Support/Files.h"
 
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Threading.h"
 
 using namespace galvatron;
 
 static search::Result<search::Cluster> readClusterFile(const std::string &path) {
-  auto file = llvm::MemoryBuffer::getFile(path);
-  if (!file)
-    return search::Error{"cannot read the cluster '" + path + "': " + file.getError().message()};
-  llvm::StringRef text = (*file)->getBuffer();
-  search::Result<search::Cluster> cluster =
-      search::parseCluster({text.data(), text.size()}, llvm::sys::path::parent_path(path).str());
+  std::string error;
+  std::optional<std::string> text = readTextFile(path, error, kMaxTextBytes, "the cluster ");
+  if (!text)
+    return search::Error{error};
+  search::Result<search::Cluster> cluster = search::parseCluster(*text, llvm::sys::path::parent_path(path).str());
   if (!cluster)
     return search::Error{path + ": " + cluster.error().message};
   return cluster;

@@ -7,9 +7,12 @@
 #include "ProgramDiagnostics.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Reference/Evaluate.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Nesting.h"
 #include "galvatron/Transforms/PlanMemory.h"
 
 #include "mlir/IR/AsmState.h"
+#include "mlir/IR/AttrTypeSubElements.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
@@ -228,11 +231,60 @@ static bool isInteractive(bool isFilter) {
                         status.type() != llvm::sys::fs::file_type::fifo_file));
 }
 
+/// Of a file within bounds; of standard input all that comes. Or nothing and what is wrong.
+static std::unique_ptr<llvm::MemoryBuffer> readInput(llvm::StringRef input, std::string &error) {
+  if (input == "-" || !llvm::sys::fs::exists(input))
+    return openInputFile(input, &error);
+  std::optional<std::string> text = readTextFile(input.str(), error, kMaxProgramBytes);
+  return text ? llvm::MemoryBuffer::getMemBufferCopy(*text, input) : nullptr;
+}
+
+/// Passes alone, as mlir-opt runs them. Its own main opens the output first, and where it fails removes it, even if that
+/// is a device.
+static LogicalResult runPasses(int argc, char **argv, llvm::StringRef input, llvm::StringRef output,
+                               DialectRegistry &registry) {
+  MlirOptMainConfig config = MlirOptMainConfig::createFromCLOptions();
+  if (config.shouldShowDialects() || config.shouldListPasses())
+    return MlirOptMain(argc, argv, input, "-", registry);
+  std::string error;
+  std::unique_ptr<llvm::MemoryBuffer> buffer = readInput(input, error);
+  if (!buffer)
+    return reportError(error);
+  if (error = findDeepNesting(buffer->getBuffer()); !error.empty())
+    return reportError("cannot read '" + input + "': " + error);
+  if (output == "-")
+    return MlirOptMain(llvm::outs(), std::move(buffer), registry, config);
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  if (failed(MlirOptMain(stream, std::move(buffer), registry, config)))
+    return failure();
+  return writeOutputFile(output.str(), text, error) ? success() : reportError(error + "; name another with -o");
+}
+
+/// Names of a program become JSON, which is UTF-8.
+static LogicalResult checkTexts(ModuleOp module) {
+  Operation *current = nullptr;
+  AttrTypeWalker texts;
+  texts.addWalk([&](StringAttr text) {
+    if (isUtf8(text.getValue()))
+      return WalkResult::advance();
+    current->emitOpError("expects texts in UTF-8, but got ") << text;
+    return WalkResult::interrupt();
+  });
+  WalkResult result = module.walk([&](Operation *op) {
+    current = op;
+    bool isGood = !texts.walk<WalkOrder::PreOrder>(op->getAttrDictionary()).wasInterrupted() &&
+                  !texts.walk<WalkOrder::PreOrder>(LocationAttr(op->getLoc())).wasInterrupted();
+    return isGood ? WalkResult::advance() : WalkResult::interrupt();
+  });
+  return failure(result.wasInterrupted());
+}
+
 /// Reads a program and hands it to `run`.
 static int withProgram(llvm::StringRef input, DialectRegistry &registry,
                        llvm::function_ref<LogicalResult(OwningOpRef<ModuleOp>, TimingScope &)> run) {
   std::string error;
-  auto buffer = openInputFile(input, &error);
+  std::unique_ptr<llvm::MemoryBuffer> buffer = readInput(input, error);
   if (!buffer)
     return reportUsage(error);
   if (std::string foreign = findForeignFormat(input, buffer->getBuffer()); !foreign.empty())
@@ -258,6 +310,8 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
         << "'" << input << "' is not a whole program; write it again with galvatron-import\n";
     return EXIT_FAILURE;
   }
+  if (failed(checkTexts(*module)))
+    return EXIT_FAILURE;
   // Messages about the whole model name its file; a line of it would say nothing.
   (*module)->setLoc(NameLoc::get(StringAttr::get(&context, input)));
   return asMainReturnCode(run(std::move(module), timing));
@@ -337,7 +391,7 @@ static options::Tool makeManual() {
       "All that mlir-opt takes is parsed, too: --help-hidden lists it, with the options of each pass."};
 }
 
-int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
+static int drive(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
   cl::AddExtraVersionPrinter([](llvm::raw_ostream &out) { out << "galvatron-opt, of a training step's compiler\n"; });
@@ -374,7 +428,7 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   if (!line.asksForJob()) {
     if (llvm::StringRef orphan = line.findOrphan(); !orphan.empty())
       return reportUsage("expects --search, --lower, --plan or --compile-to beside --" + orphan);
-    return asMainReturnCode(MlirOptMain(argc, argv, input, output, registry));
+    return asMainReturnCode(runPasses(argc, argv, input, output, registry));
   }
   std::optional<MainJobOptions> options = readOptions(line, input, output);
   if (!options)
@@ -383,4 +437,10 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
     return runMainJob(*module, *options, timing);
   });
+}
+
+int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
+  int code = drive(argc, argv, registry);
+  std::string why = finishWriting(llvm::outs());
+  return why.empty() ? code : reportUsage("cannot write to standard output: " + why);
 }

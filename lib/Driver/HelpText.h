@@ -3,7 +3,7 @@
 #ifndef GALVATRON_DRIVER_HELPTEXT_H
 #define GALVATRON_DRIVER_HELPTEXT_H
 
-#include "galvatron/Support/RegisteredOptions.h"
+#include "galvatron/Pipelines/RegisteredOptions.h"
 
 #include "mlir/Support/LLVM.h"
 

@@ -9,14 +9,13 @@
 #include "dialects/Graph/ConfigAttr.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Support/Files.h"
 #include "galvatron/Target/HostBytes.h"
 #include "galvatron/Target/StageBinaries.h"
 
-#include "mlir/Support/FileUtilities.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/ToolOutputFile.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -52,15 +51,14 @@ LogicalResult galvatron::checkFilesBeside(ModuleOp module, const MainJobOptions 
 
 /// Text to the file of the options, or standard output.
 static LogicalResult writeText(const MainJobOptions &options, llvm::function_ref<void(llvm::raw_ostream &)> write) {
-  std::string error;
-  auto file = openOutputFile(options.output.empty() ? "-" : options.output, &error);
-  if (!file)
-    return reportError(error);
-  write(file->os());
-  if (std::string failure = finishWriting(file->os()); !failure.empty())
-    return reportError("cannot write " + file->getFilename() + ": " + failure + "; name another with -o");
-  file->keep();
-  return success();
+  if (options.output.empty()) {
+    write(llvm::outs());
+    return success();
+  }
+  std::string text, error;
+  llvm::raw_string_ostream stream(text);
+  write(stream);
+  return writeOutputFile(options.output, text, error) ? success() : reportError(error + "; name another with -o");
 }
 
 /// A text of PlanSummary.h, in colour where that is wanted.

@@ -13,8 +13,7 @@
 #include "galvatron/Search/Formats/PlanFile.h"
 #include "galvatron/Search/Model/MachineTables.h"
 #include "galvatron/Search/Solver/ProfileReason.h"
-
-#include "llvm/Support/MemoryBuffer.h"
+#include "galvatron/Support/Files.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -44,16 +43,16 @@ static int64_t getAskedRanks(const MainJobOptions &options, const search::Cluste
 /// The plan file, against the model's layers and what was asked for; `globalBatch` 0: the plan's, or else the model's.
 static FailureOr<search::Plan> readPlanFile(const ModelLayers &model, const MainJobOptions &options, int64_t ranks,
                                             int64_t globalBatch) {
-  auto file = llvm::MemoryBuffer::getFile(options.plan);
-  if (!file)
-    return reportError("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
+  std::string error;
+  std::optional<std::string> text = readTextFile(options.plan, error, kMaxTextBytes, "the plan ");
+  if (!text)
+    return reportError(error);
   search::PlanTarget target{.layers = model.layers,
                             .ranks = ranks,
                             .globalBatch = globalBatch,
                             .supportedOnly = true,
                             .defaultGlobalBatch = model.globalBatch};
-  llvm::StringRef text = (*file)->getBuffer();
-  search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
+  search::Result<search::Plan> plan = search::parsePlan(*text, target);
   if (!plan)
     return reportError(options.plan + ": " + plan.error().message +
                        (plan.error().missingKey == "world_size" ? "; add it, or pass --ranks" : ""));
@@ -61,11 +60,9 @@ static FailureOr<search::Plan> readPlanFile(const ModelLayers &model, const Main
 }
 
 std::vector<std::string> galvatron::readUnits(const MainJobOptions &options) {
-  auto file = llvm::MemoryBuffer::getFile(options.plan);
-  if (options.plan.empty() || !file)
-    return {};
-  llvm::StringRef text = (*file)->getBuffer();
-  return search::readLayerNames({text.data(), text.size()});
+  std::string ignored; // it is read again, and then told
+  std::optional<std::string> text = options.plan.empty() ? std::nullopt : readTextFile(options.plan, ignored);
+  return text ? search::readLayerNames(*text) : std::vector<std::string>();
 }
 
 FailureOr<bool> galvatron::namesHalves(ModuleOp module, llvm::ArrayRef<std::string> units) {

@@ -11,13 +11,13 @@
 #include "galvatron/Schedule/VerifyTimetable.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 #include "galvatron/Search/Formats/PreparedModel.h"
+#include "galvatron/Support/Files.h"
 #include "galvatron/Target/StageBinaries.h"
 #include "runtime/core/Version.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
 using namespace mlir;
@@ -140,11 +140,11 @@ private:
 } // namespace
 
 FailureOr<search::BodiesRequest> BodiesJob::readRequest() const {
-  auto file = llvm::MemoryBuffer::getFile(options.bodies);
-  if (!file)
-    return reportError("cannot read the request '" + llvm::Twine(options.bodies) + "': " + file.getError().message());
-  StringRef text = (*file)->getBuffer();
-  search::Result<search::BodiesRequest> request = search::parseBodiesRequest({text.data(), text.size()});
+  std::string error;
+  std::optional<std::string> text = readTextFile(options.bodies, error, kMaxTextBytes, "the request ");
+  if (!text)
+    return reportError(error);
+  search::Result<search::BodiesRequest> request = search::parseBodiesRequest(*text);
   if (!request)
     return reportError(options.bodies + ": " + request.error().message);
   return std::move(*request);
@@ -280,13 +280,10 @@ LogicalResult BodiesJob::run(ModuleOp module) {
   }
   llvm::SmallString<256> path(folder);
   llvm::sys::path::append(path, "bodies.json");
-  std::error_code error;
-  llvm::raw_fd_ostream out(path, error);
-  if (!error)
-    out << search::writePreparedModel(prepared);
-  std::string wrong = error ? error.message() : finishWriting(out);
-  return wrong.empty() ? success()
-                       : reportError("cannot write " + path.str() + ": " + wrong + "; name another with -o");
+  std::string error;
+  return writeOutputFile(std::string(path), search::writePreparedModel(prepared), error)
+             ? success()
+             : reportError(error + "; name another with -o");
 }
 
 LogicalResult galvatron::runBodiesJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {

@@ -1,6 +1,7 @@
 // Options that contradict each other, or the module: by themselves, then with the phase that the module is after.
 #include "MainJobOptions.h"
 
+#include "galvatron/Search/Model/Plan.h"
 #include "galvatron/Target/DeviceCode.h"
 
 using namespace galvatron;
@@ -32,11 +33,20 @@ static std::string findWrongValue(const MainJobOptions &options) {
   return "";
 }
 
+/// Of a step; as many as plans may have.
+static constexpr int64_t kMostSamples = 1 << 24;
+
 static std::string findWrongNumber(const MainJobOptions &options) {
   if (options.globalBatch && *options.globalBatch < 1)
     return "expects --global-batch of at least 1, but got " + std::to_string(*options.globalBatch);
+  if (options.globalBatch && *options.globalBatch > kMostSamples)
+    return "expects --global-batch of at most " + std::to_string(kMostSamples) + ", but got " +
+           std::to_string(*options.globalBatch);
   if (options.microBatches && *options.microBatches < 1)
     return "expects --micro-batches of at least 1, but got " + std::to_string(*options.microBatches);
+  if (options.microBatches && *options.microBatches > search::kMostMicroBatches)
+    return "expects --micro-batches of at most " + std::to_string(search::kMostMicroBatches) +
+           ", which a timetable can list, but got " + std::to_string(*options.microBatches);
   if (options.microBatches && !options.search)
     return "expects --micro-batches with --search; a plan has them as its key micro_batches";
   if (options.listPlans && (*options.listPlans < 1 || *options.listPlans > kMostListed))

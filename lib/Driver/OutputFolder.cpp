@@ -1,12 +1,13 @@
 // Renames are atomic within a file system, so everything happens in the target's parent folder.
 #include "OutputFolder.h"
 
+#include "galvatron/Support/Files.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
-#include "llvm/Support/raw_ostream.h"
 
 using namespace galvatron;
 namespace fs = llvm::sys::fs;
@@ -94,15 +95,8 @@ std::string OutputFolder::create() {
 }
 
 std::string OutputFolder::writeFile(llvm::StringRef name, llvm::StringRef text) {
-  std::error_code error;
-  llvm::raw_fd_ostream file(getFilePath(name), error);
-  if (!error) {
-    file << text;
-    file.close();
-    error = file.error();
-    file.clear_error();
-  }
-  return error ? "cannot write '" + getFilePath(name) + "': " + error.message() : "";
+  std::string error;
+  return writeOutputFile(getFilePath(name), text, error) ? "" : error;
 }
 
 std::string OutputFolder::createFolder(llvm::StringRef name) {

@@ -2,6 +2,7 @@
 #include "ProgramDiagnostics.h"
 
 #include "galvatron/Pipelines/Places.h"
+#include "galvatron/Support/Nesting.h"
 
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Location.h"
@@ -65,8 +66,11 @@ std::string galvatron::findForeignFormat(llvm::StringRef name, llvm::StringRef c
     return "expects a program, but '" + name.str() +
            "' is an archive as galvatron.export writes it; import it first: " + "galvatron-import " + name.str() +
            " --batch B --seq S -o " + llvm::sys::path::stem(name).str() + ".mlir";
-  // MLIR's bytecode is binary too.
-  if (!contents.starts_with("ML\xefR") && contents.take_front(4096).contains('\0'))
+  if (contents.starts_with("ML\xefR"))
+    return "expects a program, but '" + name.str() + "' is MLIR's bytecode, which no one checks; print it as text: " +
+           "galvatron-opt " + name.str() + " -o " + llvm::sys::path::stem(name).str() + ".text.mlir";
+  if (contents.take_front(4096).contains('\0'))
     return "expects a program, but '" + name.str() + "' is not text; write one with galvatron-import";
-  return "";
+  std::string deep = findDeepNesting(contents);
+  return deep.empty() ? "" : "cannot read '" + name.str() + "': " + deep;
 }

@@ -6,12 +6,11 @@
 
 #include "galvatron/Costs/LoweredStep.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Support/Files.h"
 #include "galvatron/Target/StageBinaries.h"
 #include "runtime/core/Version.h"
 
-#include "mlir/Support/FileUtilities.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/ToolOutputFile.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -44,12 +43,7 @@ LogicalResult galvatron::writePredictedTrace(const StepPrediction &prediction, c
   if (options.simulate.empty())
     return success();
   std::string error;
-  auto file = openOutputFile(options.simulate, &error);
-  if (!file)
-    return reportError(error + "; name another with --simulate=FILE");
-  file->os() << search::writeStepTrace(prediction.step, prediction.simulated);
-  if (std::string failure = finishWriting(file->os()); !failure.empty())
-    return reportError("cannot write " + options.simulate + ": " + failure + "; name another with --simulate=FILE");
-  file->keep();
-  return success();
+  return writeOutputFile(options.simulate, search::writeStepTrace(prediction.step, prediction.simulated), error)
+             ? success()
+             : reportError(error + "; name another with --simulate=FILE");
 }

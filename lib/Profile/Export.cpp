@@ -5,6 +5,7 @@
 #include "Journal.h"
 
 #include "galvatron/Search/Formats/PreparedModel.h"
+#include "galvatron/Support/Json.h"
 
 #include <nlohmann/json.hpp>
 
@@ -245,7 +246,7 @@ Json Exporter::computation(const search::ProfiledModel &model) {
 const search::PlannedBody *Exporter::planned(const LayerType &type, std::int64_t tp, bool isSp, bool recomputes,
                                              std::int64_t seq) const {
   for (const search::PlannedBody &body : profile.planned) {
-    Json strategy = Json::parse(body.strategy);
+    Json strategy = parseOwnJson(body.strategy);
     if (type.isOf(body) && body.seq == seq && body.precision == profile.precision &&
         strategy.value("tp", std::int64_t(1)) == tp && search::countStrategyRanks(body.strategy) == tp &&
         strategy.value("sequence_parallel", false) == (isSp && tp > 1) &&

@@ -2,13 +2,14 @@
 #include "Journal.h"
 
 #include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <sys/file.h>
 #include <unistd.h>
@@ -81,23 +82,15 @@ std::optional<Error> checkAlike(const MachineProfile &profile, const MachineProf
 } // namespace
 
 std::optional<Error> replaceFile(const std::string &path, const std::string &text) {
-  std::string temporary = path + ".tmp";
-  int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file < 0)
-    return systemError("write", temporary);
-  std::optional<Error> error = writeAll(file, text, path);
-  ::close(file);
-  if (!error && std::rename(temporary.c_str(), path.c_str()) != 0)
-    error = systemError("write", path);
-  if (error) {
-    ::unlink(temporary.c_str());
-    return error;
-  }
-  int folder = ::open(fs::path(path).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder >= 0) { // the new name, too; where a file system cannot, it is there soon
-    (void)fsync(folder);
-    ::close(folder);
-  }
+  std::string error;
+  if (!writeOutputFile(path, text, error))
+    return Error{error};
+  // Text and name, where the file system can; else they are there soon.
+  for (auto [name, flags] : {std::pair(fs::path(path), 0), {fs::path(path).parent_path(), O_DIRECTORY}})
+    if (int written = ::open(name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags); written >= 0) {
+      (void)fsync(written);
+      ::close(written);
+    }
   return std::nullopt;
 }
 
@@ -115,6 +108,8 @@ std::optional<Error> Journal::open(const std::string &folder, MachineProfile &pr
   file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (file < 0)
     return systemError("write", path);
+  if (!fs::is_regular_file(path, code))
+    return Error{"expects '" + path + "' to be a file, but it is something else; name another folder with -o"};
   if (flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     return Error{"another galvatron-profile is measuring into '" + folder + "'; wait for it, or name another with -o"};
   if (restart && ftruncate(file, 0) != 0)
@@ -143,8 +138,9 @@ bool Journal::wasRestarted() const {
   std::ifstream input(path, std::ios::binary);
   std::string line;
   std::getline(input, line);
-  nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-  return json.is_object() && json.contains("restarted") && json["restarted"] == true;
+  std::string ignored;
+  std::optional<nlohmann::json> json = parseJson(line, path, ignored);
+  return json && json->is_object() && json->value("restarted", nlohmann::json()) == true;
 }
 
 std::optional<Error> Journal::readLines(const MachineProfile &machine, MachineProfile &profile) {
@@ -156,7 +152,8 @@ std::optional<Error> Journal::readLines(const MachineProfile &machine, MachinePr
   for (std::size_t end; (end = all.find('\n', good)) != std::string::npos; good = end + 1, ++number) {
     std::string line = all.substr(good, end - good);
     if (number == 0) {
-      nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+      std::string ignored;
+      nlohmann::json json = parseJson(line, path, ignored).value_or(nlohmann::json());
       MachineProfile other;
       try {
         if (json.at("format") != "galvatron-profile-journal" || json.at("version") != 1)

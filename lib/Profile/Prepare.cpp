@@ -4,11 +4,11 @@
 #include "Journal.h"
 
 #include "galvatron/Search/Formats/StrategyText.h"
+#include "galvatron/Support/Json.h"
 
 #include "runtime/api/Abi.h"
 #include "runtime/core/Version.h"
 
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -277,7 +277,7 @@ namespace {
 
 void addPlanned(const search::PreparedModel &model, const search::PreparedBodies &bodies,
                 std::vector<search::PlannedBody> &planned) {
-  nlohmann::json strategy = nlohmann::json::parse(bodies.strategy);
+  nlohmann::json strategy = parseOwnJson(bodies.strategy);
   strategy["recompute"] = bodies.recomputes;
   search::Result<search::Strategy> read = search::parseStrategy(strategy.dump(), "key 'strategy'");
   for (const search::PreparedLayer &layer : bodies.layers)

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,13 +44,33 @@ std::string variable(const char *name) {
   return value ? value : "";
 }
 
+/// Whether flags of mpirun say where ranks run; the words are those of runtime/launch.in.
+bool nameHosts(const std::string &flags) {
+  std::istringstream words(flags);
+  for (std::string word; words >> word;)
+    for (const char *option : {"--host", "-host", "-H", "--hostfile", "-hostfile", "--machinefile", "-machinefile",
+                               "--default-hostfile", "--rankfile", "-rankfile"})
+      if (word == option || word.starts_with(std::string(option) + "="))
+        return true;
+  return false;
+}
+
+/// What a scheduler leaves open, which mpirun would tell in words of its own.
+std::string whyNoJob() {
+  for (auto [job, hosts] : {std::pair("PBS_JOBID", "PBS_NODEFILE"), {"SLURM_JOB_ID", "SLURM_JOB_NODELIST"}})
+    if (!variable(job).empty() && variable(hosts).empty())
+      return std::string(job) + " is set, but " + hosts + " is not, so the hosts of the job are not known; start it in " +
+             "the job, or unset " + job + " to run on this machine";
+  return "";
+}
+
 /// What a shell runs. As `launch` does: where nobody else decides on hosts all ranks run here, share cores if there are
 /// too few, and are not bound, as two runs at once would share one core.
 std::string commandFor(std::int64_t ranks, const std::vector<std::string> &arguments) {
   std::string flags = variable("MPIRUN_FLAGS"), command = variable("MPIRUN");
   if (command.empty())
     command = "mpirun -q";
-  bool isElsewhere = flags.find("host") != std::string::npos || std::getenv("SLURM_JOB_ID") || std::getenv("PBS_JOBID");
+  bool isElsewhere = nameHosts(flags) || !variable("SLURM_JOB_ID").empty() || !variable("PBS_JOBID").empty();
   if (!isElsewhere) {
     if (flags.find("bind-to") == std::string::npos)
       command += " --bind-to none";
@@ -109,6 +130,10 @@ bool isRank() {
 }
 
 int startRanks(const Options &options, const std::vector<std::string> &arguments) {
+  if (std::string why = whyNoJob(); !why.empty() && !nameHosts(variable("MPIRUN_FLAGS"))) {
+    std::fprintf(stderr, "error: %s\n", why.c_str());
+    return 1;
+  }
   if (geteuid() == 0) {
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);

@@ -9,6 +9,7 @@
 #include "Start.h"
 
 #include "galvatron/Search/Formats/MachineProfileFile.h"
+#include "galvatron/Support/Files.h"
 
 #include "runtime/core/Version.h"
 
@@ -58,7 +59,7 @@ static int exportProfile(const Options &options) {
   return 0;
 }
 
-int runTool(int argc, char **argv) {
+static int runJob(int argc, char **argv) {
   if (std::optional<int> status = options::printAnswer(commandLine(), argc, argv))
     return *status;
   std::vector<std::string> arguments(argv + (argc > 0), argv + argc);
@@ -93,6 +94,15 @@ int runTool(int argc, char **argv) {
   // Of the time for all of it, what is left; the last word counts.
   arguments.push_back("--time-limit=" + std::to_string(std::max(1.0, options->timeLimit - spent.count())));
   return startRanks(*options, arguments);
+}
+
+int runTool(int argc, char **argv) {
+  int code = runJob(argc, argv);
+  std::string unwritten;
+  if (finishStandardOutput(unwritten))
+    return code;
+  std::fprintf(stderr, "error: %s\n", unwritten.c_str());
+  return 1;
 }
 
 } // namespace galvatron::profile

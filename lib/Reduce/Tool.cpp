@@ -6,7 +6,9 @@
 #include "Reductions.h"
 
 #include "galvatron/Pipelines/Pipelines.h"
-#include "galvatron/Support/RegisteredOptions.h"
+#include "galvatron/Pipelines/RegisteredOptions.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Nesting.h"
 
 #include "mlir/IR/Iterators.h"
 #include "mlir/IR/Verifier.h"
@@ -15,11 +17,9 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Reducer/Tester.h"
-#include "mlir/Support/FileUtilities.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
-#include "llvm/Support/ToolOutputFile.h"
 #include "llvm/Support/WithColor.h"
 
 #include <algorithm>
@@ -158,7 +158,11 @@ int galvatron::runReduceTool(int argc, char **argv) {
   galvatron::registerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects(); // zeros are made wherever an op was
-  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(input, &context);
+  std::string unread;
+  std::optional<std::string> program = readProgram(input, unread);
+  if (!program)
+    return fail(unread);
+  OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(*program, &context, input);
   if (!module)
     return fail("cannot read '" + input + "'");
   PassManager passes(&context);
@@ -168,12 +172,10 @@ int galvatron::runReduceTool(int argc, char **argv) {
     return fail("expects a pass, such as -reduction-tree='test=./interesting.sh'");
   if (failed(passes.run(*module)))
     return 1;
-  std::string error;
-  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(output, &error);
-  if (!file)
-    return fail(error);
-  module->print(file->os());
-  file->os() << "\n";
-  file->keep();
-  return 0;
+  std::string text, error;
+  llvm::raw_string_ostream stream(text);
+  module->print(stream);
+  stream << "\n";
+  bool isWritten = output == "-" ? writeStandardOutput(text, error) : writeOutputFile(output, text, error);
+  return isWritten ? 0 : fail(error);
 }

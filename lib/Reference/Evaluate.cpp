@@ -149,6 +149,8 @@ LogicalResult Trainer::loadTokens() {
                       .Default(0);
   if (width == 0)
     return module.emitError("expects tokens of type u8, u16, u32, i32 or i64, but got ") << options.dataType;
+  if (llvm::sys::fs::exists(options.data) && !llvm::sys::fs::is_regular_file(options.data))
+    return module.emitError("expects a file of tokens, but ") << options.data << " is none";
   auto file = llvm::MemoryBuffer::getFile(options.data);
   if (!file)
     return module.emitError("cannot open ") << options.data << ": " << file.getError().message();

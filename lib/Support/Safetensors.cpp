@@ -1,8 +1,7 @@
 // Safetensors by range. Headers are checked completely before any tensor is read, since a file comes
 // from anywhere: length, JSON, types, shapes, and that each tensor lies inside the file.
 #include "galvatron/Support/Safetensors.h"
-
-#include <nlohmann/json.hpp>
+#include "galvatron/Support/Json.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -31,6 +30,8 @@ constexpr TypeInfo kTypes[] = {
 
 /// Hugging Face's own limit; a longer one is a foreign file whose first bytes were taken for a length.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+/// Every rank reads every header: some 300,000 tensors, which take half a gigabyte while they are parsed.
+constexpr JsonLimits kHeaderLimits = {.depth = 8, .values = 4'000'000};
 
 std::string describeErrno() { return std::strerror(errno); }
 
@@ -173,6 +174,41 @@ std::string parseTensor(const json &entry, int64_t dataStart, int64_t fileBytes,
   return "";
 }
 
+std::string parseMetadata(const json &entry, Metadata &out) {
+  if (!entry.is_object())
+    return "expects __metadata__ to be an object of texts";
+  for (auto &[key, value] : entry.items()) {
+    if (!value.is_string())
+      return "expects __metadata__ to be an object of texts, but " + key + " is none";
+    out[key] = value.get<std::string>();
+  }
+  return "";
+}
+
+/// As Hugging Face's own library demands: one after another, without overlap or hole, to the end of the file.
+std::string checkOrder(const std::map<std::string, Tensor> &tensors, int64_t dataStart, int64_t fileBytes) {
+  using Entry = std::pair<const std::string, Tensor>;
+  std::vector<const Entry *> order;
+  for (const Entry &entry : tensors)
+    order.push_back(&entry);
+  std::sort(order.begin(), order.end(), [](const Entry *a, const Entry *b) {
+    return std::pair(a->second.offset, a->second.bytes) < std::pair(b->second.offset, b->second.bytes);
+  });
+  int64_t end = dataStart;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const auto &[name, tensor] = *order[i];
+    if (tensor.offset < end)
+      return "tensor " + name + " overlaps " + order[i - 1]->first + "; only a file that was tampered with has that";
+    if (tensor.offset > end)
+      return "before tensor " + name + " are " + std::to_string(tensor.offset - end) +
+             " bytes of no tensor; the file is damaged";
+    end = tensor.offset + tensor.bytes;
+  }
+  if (end < fileBytes)
+    return "the last " + std::to_string(fileBytes - end) + " bytes are of no tensor; the file is damaged";
+  return "";
+}
+
 } // namespace
 
 int64_t byteWidth(ElementType type) { return kTypes[static_cast<int>(type)].bytes; }
@@ -219,16 +255,19 @@ std::optional<Reader> Reader::open(const std::string &path, std::string &error) 
     error = "cannot read " + path + ": " + describeErrno();
     return std::nullopt;
   }
-  json header = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) {
+  std::optional<json> header = parseJson(text, path + " is not a safetensors file: its header", error, kHeaderLimits);
+  if (!header)
+    return std::nullopt;
+  if (!header->is_object()) {
     error = path + " is not a safetensors file: its header is not a JSON object";
     return std::nullopt;
   }
-  for (auto &[key, entry] : header.items()) {
+  for (auto &[key, entry] : header->items()) {
     if (key == "__metadata__") {
-      for (auto &[k, v] : entry.items())
-        if (v.is_string())
-          reader.fileMetadata[k] = v.get<std::string>();
+      if (std::string reason = parseMetadata(entry, reader.fileMetadata); !reason.empty()) {
+        error = path + ": " + reason;
+        return std::nullopt;
+      }
       continue;
     }
     std::string reason = parseTensor(entry, 8 + length, status.st_size, reader.entries[key]);
@@ -236,6 +275,10 @@ std::optional<Reader> Reader::open(const std::string &path, std::string &error) 
       error = path + ": tensor " + key + " " + reason;
       return std::nullopt;
     }
+  }
+  if (std::string reason = checkOrder(reader.entries, 8 + length, status.st_size); !reason.empty()) {
+    error = path + ": " + reason;
+    return std::nullopt;
   }
   return reader;
 }

@@ -1,14 +1,13 @@
 // Shards are divided as huggingface_hub's split_torch_state_dict_into_shards does.
 #include "galvatron/Support/Shards.h"
-
-#include <nlohmann/json.hpp>
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <unistd.h>
 
 using nlohmann::json;
@@ -82,17 +81,14 @@ bool ShardedReader::addFile(const std::string &path, std::string &error) {
 
 bool ShardedReader::openIndex(const std::string &path, std::string &error) {
   index = path;
-  std::ifstream file(path);
-  if (!file) {
-    error = "cannot open " + path + ": " + std::strerror(errno);
+  std::optional<json> text = readJsonFile(path, error);
+  if (!text)
     return false;
-  }
-  json text = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  json map = text.is_object() ? text.value("weight_map", json()) : json();
+  json map = text->is_object() ? text->value("weight_map", json()) : json();
   bool isSound = map.is_object() && !map.empty();
   std::map<std::string, std::string> expected; // file by tensor
   for (const auto &[name, value] : map.items())
-    if (value.is_string() && value.get<std::string>().find('/') == std::string::npos)
+    if (value.is_string() && whyNoBaseName(value.get_ref<const std::string &>()).empty())
       expected[name] = value.get<std::string>();
     else
       isSound = false;

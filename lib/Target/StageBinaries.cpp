@@ -3,12 +3,12 @@
 #include "galvatron/Target/StageBinaries.h"
 
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Support/Files.h"
 
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -74,17 +74,13 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   };
   replace("@STAGES@", pipeline.getStages());
   replace("@DEVICES@", pipeline.getDevices());
-  std::error_code error;
-  {
-    llvm::raw_fd_ostream out(target, error);
-    if (!error)
-      out << text;
-  }
-  if (!error)
-    error = llvm::sys::fs::setPermissions(target, llvm::sys::fs::all_read | llvm::sys::fs::owner_write |
+  std::string unwritten;
+  if (!writeOutputFile(target, text, unwritten))
+    return emitError(module.getLoc()) << unwritten;
+  std::error_code error = llvm::sys::fs::setPermissions(target, llvm::sys::fs::all_read | llvm::sys::fs::owner_write |
                                                       llvm::sys::fs::all_exe);
   if (error)
-    return emitError(module.getLoc()) << "could not write " << target << ": " << error.message();
+    return emitError(module.getLoc()) << "could not copy " << source << " to " << target << ": " << error.message();
   return success();
 }
 
@@ -110,6 +106,12 @@ LogicalResult galvatron::emitStageBinaries(ModuleOp module, ArrayRef<Timetable> 
                                            const StageOutputOptions &options) {
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
   std::string program = hashProgram(module);
+  auto batch = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);
+  for (const Timetable &timetable : timetables)
+    for (const StageInput &input : timetable.inputs)
+      if (int64_t samples = input.placement.getGlobalShape().front(); batch && samples != batch.getInt())
+        return module.emitError("expects input ")
+               << input.name << " to have " << graph::kBatchAttr << " " << batch.getInt() << " samples, but got " << samples;
   for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables)) {
     if (failed(
             emitStage(module, timetable, options, runtime, program, inFolder(options.directory, stage.getSymName()))))

@@ -5,6 +5,7 @@
 
 #include "dialects/Exec/Exec.h"
 #include "galvatron/Conversion/Passes.h"
+#include "galvatron/Support/Files.h"
 #include "galvatron/Transforms/Passes.h"
 #include "runtime/api/Abi.h"
 
@@ -27,7 +28,6 @@
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
@@ -253,14 +253,14 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, const Timetable &time
   ProgramBuilder(*native, timetable).build(manifest, kernels, options.isLibrary);
   setProcessor(*native, *machine);
   optimize(*native, *machine);
-  std::error_code code_;
-  llvm::raw_fd_ostream out(path, code_, llvm::sys::fs::OF_None);
-  if (code_)
-    return emitError(module.getLoc()) << "could not write " << path << ": " << code_.message();
+  llvm::SmallVector<char, 0> object;
+  llvm::raw_svector_ostream out(object);
   llvm::legacy::PassManager emitter;
   bool isUnsupported = machine->addPassesToEmitFile(emitter, out, nullptr, llvm::CodeGenFileType::ObjectFile);
   assert(!isUnsupported && "LLVM writes objects for the machine that it runs on");
   (void)isUnsupported;
   emitter.run(*native);
-  return success();
+  std::string error;
+  return writeOutputFile(path.str(), {object.data(), object.size()}, error) ? success()
+                                                                             : emitError(module.getLoc()) << error;
 }

@@ -45,6 +45,7 @@ import torch
 from torch import nn
 
 import galvatron
+from galvatron import outputs
 from galvatron.errors import GalvatronError, first_line
 from galvatron.initialization import Initialization
 
@@ -135,10 +136,6 @@ def _is_persistent(module: nn.Module, name: str) -> bool:
 
 def check_writable(path: Path) -> None:
     """Raises before any work where the archive could not be written."""
-    if path.is_dir():
-        raise GalvatronError(f"cannot write {path}: it is a folder; give a file name with -o")
-    if path.exists() and not path.is_file():
-        raise GalvatronError(f"cannot write {path}: it is no file; give a file name with -o")
     with _beside(path):
         pass
 
@@ -146,11 +143,11 @@ def check_writable(path: Path) -> None:
 def write(traced: torch.jit.ScriptModule, path: Path, description: dict) -> None:
     """Writes the archive beside its final name, then renames it: never a half-written file."""
     text = json.dumps(description, indent=1)
-    with _beside(path) as temporary:
+    with _beside(path) as (temporary, final):
         try:
             with _no_advice():
                 torch.jit.save(traced, str(temporary), _extra_files={EXTRA_FILE: text})
-            os.replace(temporary, path)
+            os.replace(temporary, final)
         except (OSError, RuntimeError) as error:
             raise GalvatronError(
                 f"cannot write {path}: {first_line(error)}; check the folder and its free space"
@@ -158,19 +155,20 @@ def write(traced: torch.jit.ScriptModule, path: Path, description: dict) -> None
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A file of the same name in a temporary folder beside `path`, removed in the end.
+def _beside(path: Path) -> Iterator[tuple[Path, Path]]:
+    """A file of the same name in a temporary folder, removed in the end, beside the file that `path` leads to; and that.
 
     The same name because an archive repeats it inside: equal exports are equal files.
     """
+    final = outputs.destination(path, "give a file name with -o")
     try:
-        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=final.parent)
     except OSError as error:
         raise GalvatronError(
             f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable"
         ) from None
     try:
-        yield Path(folder) / path.name
+        yield Path(folder) / path.name, final
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

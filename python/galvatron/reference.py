@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import galvatron
-from galvatron import schedule
+from galvatron import outputs, schedule
 from galvatron.errors import GalvatronError, first_line
 
 if __name__ != "__main__":
@@ -182,8 +182,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    if path.exists() and not path.is_file():
-        raise GalvatronError(f"cannot write {path}: it is no file; name another")
+    path = outputs.destination(path, "name another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)

@@ -17,7 +17,7 @@ import math
 import os
 import sys
 
-from galvatron import timelines, timelines_page
+from galvatron import outputs, timelines, timelines_page
 from galvatron.report_page import curves, inputs, page
 
 CURVE_WIDTH, CURVE_HEIGHT = 72, 14
@@ -88,12 +88,13 @@ def curve(values: list[float], width: int = CURVE_WIDTH, height: int = CURVE_HEI
 def write_whole(path: str, text: str) -> None:
     """The file takes its place at once: where it cannot be written, an older one stays.
 
-    What is there but no file, as /dev/stdout, stays what it is.
+    What is there but no file, as /dev/stdout, stays what it is, and so does a link.
     """
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+    if outputs.is_stream(path):
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return
+    path = outputs.follow(path)
     part = f"{path}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:

@@ -5,6 +5,8 @@
 //
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Checksums.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/core/Files.h"
 
@@ -17,7 +19,6 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -131,7 +132,7 @@ Status readChecksums(const fs::path &path, Texts &hashes) {
   for (std::string line; std::getline(file, line);) {
     ++number;
     bool isSound = line.size() > kHashDigits + 2 && line.compare(kHashDigits, 2, "  ") == 0 &&
-                   line.find_first_not_of("0123456789abcdef") == kHashDigits && line.find('/') == std::string::npos &&
+                   line.find_first_not_of("0123456789abcdef") == kHashDigits && whyNoBaseName(line.substr(std::min(line.size(), kHashDigits + 2))).empty() &&
                    !file.eof();
     if (!isSound || !hashes.emplace(line.substr(kHashDigits + 2), line.substr(0, kHashDigits)).second)
       return Status::error(
@@ -149,8 +150,8 @@ std::string describeDamage(const fs::path &folder, const std::string &name, cons
   if (now.tensors.empty() || known == checksums.end() || !hashFile(folder / kTensors, own).ok() ||
       own.whole != known->second)
     return "";
-  std::ifstream file(folder / kTensors);
-  json saved = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  std::string ignored;
+  json saved = readJsonFile(folder / kTensors, ignored).value_or(json());
   if (!saved.is_object() || !saved.contains(name) || !saved[name].is_object())
     return "";
   std::vector<std::string> different;
@@ -201,7 +202,7 @@ Status writeChecksums(const std::string &folder, const std::vector<std::string> 
   Texts wholes;
   json tensors = json::object();
   for (const std::string &text : all) {
-    json own = json::parse(text);
+    json own = parseOwnJson(text);
     for (const auto &[name, hashes] : own.items()) {
       wholes[name] = hashes[0];
       if (!hashes[1].empty())

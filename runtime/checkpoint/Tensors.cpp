@@ -5,6 +5,7 @@
 //
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Tensors.h"
+#include "galvatron/Support/Json.h"
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/Slices.h"
 #include "runtime/optim/Update.h"
@@ -12,7 +13,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <sched.h>
 #include <set>
@@ -35,7 +35,7 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
   std::set<std::string> seen;
   json own = {{"counted", counted}, {"names", names}};
   for (const std::string &text : world.gatherText(own.dump())) {
-    json stage = json::parse(text);
+    json stage = parseOwnJson(text);
     for (const json &tied : stage["names"])
       catalog.parameters.insert(tied.begin(), tied.end());
     for (const json &entry : stage["counted"]) {

@@ -1,9 +1,9 @@
 //===- TrainingState.cpp - how far a run is, and what training.json says of it -----------------===//
 #include "runtime/checkpoint/TrainingState.h"
+#include "galvatron/Support/Json.h"
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 using nlohmann::json;
 
@@ -281,7 +281,11 @@ std::string TrainingState::toText() const {
 }
 
 Status TrainingState::parse(const std::string &text, TrainingState &training) {
-  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  std::string why;
+  std::optional<json> parsed = parseJson(text, "it", why);
+  if (!parsed)
+    return Status::error(why);
+  const json &object = *parsed;
   if (!object.is_object())
     return Status::error("it is no JSON object");
   training = {};

@@ -1,10 +1,12 @@
 //===- Manifest.cpp - reads and checks the manifest -------------------------------------------===//
 #include "runtime/core/Manifest.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 #include "runtime/api/InputNames.h"
 
 #include <algorithm>
 #include <iterator>
-#include <nlohmann/json.hpp>
+#include <limits>
 #include <numeric>
 
 using nlohmann::json;
@@ -147,11 +149,112 @@ void read(const json &root, Manifest &m) {
   root.at("units").get_to(m.units);
 }
 
+/// Bytes of an arena, elements of a tensor: sums and products of two of them do not overflow.
+constexpr int64_t kMost = int64_t(1) << 48;
+
+Status checkWithin(const std::string &what, int64_t value, int64_t low, int64_t high = kMost) {
+  return value >= low && value <= high
+             ? Status::success()
+             : Status::error("expects ", what, " to be from ", low, " to ", high, ", but got ", value);
+}
+
+/// Each from `low` on, and their product at most kMost.
+Status checkExtents(const std::string &what, const std::vector<int64_t> &extents, int64_t low) {
+  int64_t elements = 1;
+  for (int64_t extent : extents) {
+    if (Status status = checkWithin("the extents of " + what, extent, low); !status.ok())
+      return status;
+    if (__builtin_mul_overflow(elements, extent, &elements) || elements > kMost)
+      return Status::error("expects ", what, " to have at most ", kMost, " elements");
+  }
+  return Status::success();
+}
+
+/// That PositionMap may read it: sub-axes of every dimension, along axes of the mesh.
+Status checkPlacement(const Manifest &m, const std::string &what, const Placement &words, size_t rank) {
+  std::vector<int64_t> extents;
+  size_t at = 0;
+  for (size_t d = 0; d < rank; ++d) {
+    int64_t subAxes = at < words.size() ? words[at++] : -1;
+    if (subAxes < 0 || subAxes > int64_t(words.size() - at) / 2)
+      return Status::error("expects a placement of ", rank, " dimensions for ", what);
+    for (int64_t i = 0; i < subAxes; ++i, at += 2) {
+      extents.push_back(words[at]);
+      int64_t word = words[at + 1];
+      bool isKnown = word == PositionMap::kLocal || word == PositionMap::kTime ||
+                     (word >= 0 && meshAxisOf(word) < (int64_t)m.mesh.size());
+      if (!isKnown)
+        return Status::error("expects the placement of ", what, " to be along axes of the mesh, of which there are ",
+                             m.mesh.size(), ", but got ", word);
+    }
+  }
+  if (at != words.size())
+    return Status::error("expects a placement of ", rank, " dimensions for ", what);
+  return checkExtents("the placement of " + what, extents, 1);
+}
+
+/// What all arithmetic on a manifest relies on.
+Status checkNumbers(const Manifest &m) {
+  struct Bound {
+    const char *key;
+    int64_t value, low;
+  };
+  for (Bound bound : {Bound{"arena_bytes", m.arenaBytes, 0}, {"stages", m.stages, 1}, {"devices", m.devices, 1},
+                      {"global_batch", m.globalBatch, 1}, {"micro_batches", m.microBatches, 1},
+                      {"sequence", m.sequence, 0}, {"vocabulary", m.vocabulary, 0}})
+    if (Status status = checkWithin(bound.key, bound.value, bound.low); !status.ok())
+      return status;
+  if (Status status = checkExtents("the mesh", m.mesh, 1); !status.ok())
+    return status;
+  for (const CarriedInfo &tensor : m.carried)
+    if (Status status = tensor.names.empty() ? Status::error("expects a carried tensor to have a name")
+                                             : checkExtents(tensor.name(), tensor.shape, 0);
+        !status.ok())
+      return status;
+  for (const InputInfo &input : m.inputs) {
+    Status status = checkPlacement(m, input.name, input.placement, input.shape.size());
+    if (status.ok())
+      status = checkExtents(input.name, input.shape, 0);
+    if (!status.ok())
+      return status;
+  }
+  for (const ParameterInfo &p : m.parameters) {
+    Status status = p.names.empty() ? Status::error("expects a parameter to have a name")
+                                    : checkExtents(p.name(), p.shape, 0);
+    if (status.ok())
+      status = checkPlacement(m, p.name(), p.placement, p.shape.size());
+    if (status.ok())
+      status = checkWithin("the elements of " + p.name(), p.count, 0);
+    for (int64_t offset : {p.parameter, p.gradient, p.firstMoment, p.secondMoment, p.copy})
+      if (status.ok())
+        status = checkWithin("the offsets of " + p.name(), offset, -1);
+    for (const std::vector<PaddedFactor> &factors : p.padding) {
+      std::vector<int64_t> extents;
+      for (PaddedFactor factor : factors) {
+        if (status.ok())
+          status = checkWithin("the padding of " + p.name(), factor.padding, 0);
+        if (status.ok())
+          status = checkWithin("the padded extents of " + p.name(), factor.own, 1);
+        if (status.ok())
+          extents.push_back(factor.own + factor.padding);
+      }
+      if (status.ok())
+        status = checkExtents("the padding of " + p.name(), extents, 1);
+    }
+    if (status.ok() && p.shard)
+      status = checkWithin("the piece of " + p.name(), p.shard->piece, 0);
+    if (!status.ok())
+      return status;
+  }
+  return Status::success();
+}
+
 /// Ranks that share a list of elements.
 int64_t numPieces(const Manifest &m, const ShardInfo &shard) {
   int64_t pieces = 1;
   for (int64_t axis : shard.axes)
-    pieces *= m.mesh.at(axis);
+    if (__builtin_mul_overflow(pieces, m.mesh.at(axis), &pieces))
+      return std::numeric_limits<int64_t>::max();
   return pieces;
 }
 
@@ -163,7 +266,9 @@ Status checkShard(const Manifest &m, const ParameterInfo &p) {
       return Status::error("expects the states of ", p.name(),
                            " to be shared along axes of the mesh, of which there are ", m.mesh.size(),
                            ", but got axis ", axis);
-  int64_t elements = p.shard->piece * numPieces(m, *p.shard);
+  int64_t elements = 0;
+  if (__builtin_mul_overflow(p.shard->piece, numPieces(m, *p.shard), &elements) || elements > kMost)
+    return Status::error("expects ranks to share at most ", kMost, " elements with ", p.name());
   if (p.shard->first < 0 || p.shard->first > elements - p.count)
     return Status::error("expects ", p.name(), " inside the ", elements, " elements that ranks share, but got ",
                          p.count, " from ", p.shard->first, " on");
@@ -176,6 +281,9 @@ Status checkInputs(const Manifest &m) {
     if (m.readsTokens() &&
         std::find(std::begin(kInputNames), std::end(kInputNames), input.name) == std::end(kInputNames))
       return Status::error("expects input_ids, labels, positions or documents as an input, but got ", input.name);
+    if (input.shape.empty() || input.shape[0] != m.globalBatch || (m.readsTokens() && input.shape.size() != 2))
+      return Status::error("expects input ", input.name, " of global_batch ", m.globalBatch, " rows, but got ",
+                           input.shape.empty() ? 0 : input.shape[0]);
     std::optional<size_t> number = m.findField(input.name);
     if (!m.readsTokens() && !number)
       return Status::error("expects one of the program's fields as an input, but got ", input.name);
@@ -198,7 +306,20 @@ Status checkPadding(const ParameterInfo &p) {
   return Status::success();
 }
 
+/// Weights and buffers lie in the program's folder, or there are none.
+Status checkFileName(const char *key, const std::string &name) {
+  std::string why = name.empty() ? "" : whyNoBaseName(name);
+  return why.empty() ? Status::success()
+                     : Status::error("expects ", key, " to be the name of a file in the program's folder, but '", name,
+                                     "' ", why);
+}
+
 Status check(const Manifest &m) {
+  if (Status status = checkNumbers(m); !status.ok())
+    return status;
+  for (auto [key, name] : {std::pair("weights", &m.weights), {"buffers", &m.buffers}})
+    if (Status status = checkFileName(key, *name); !status.ok())
+      return status;
   if (m.stage < 0 || m.stage >= m.stages)
     return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
   if (product(m.mesh) != m.devices)
@@ -273,8 +394,12 @@ std::optional<size_t> Manifest::findField(const std::string &name) const {
 int64_t CarriedInfo::numElements() const { return product(shape); }
 
 Status Manifest::parse(const char *text, Manifest &manifest) {
+  std::string why;
+  std::optional<json> root = parseJson(text, "it", why);
   try {
-    read(json::parse(text), manifest);
+    if (!root)
+      throw std::invalid_argument(why);
+    read(*root, manifest);
   } catch (const std::exception &error) {
     return Status::error("this program's manifest cannot be read (", error.what(), "); compile it again");
   }

@@ -1,5 +1,6 @@
 //===- NotFinite.cpp - where a loss or a gradient that is not finite comes from -----------------===//
 #include "runtime/core/NotFinite.h"
+#include "galvatron/Support/Json.h"
 #include "runtime/checkpoint/Slices.h"
 #include "runtime/kernels/HalfTypes.h"
 
@@ -8,7 +9,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 using nlohmann::json;
 
@@ -113,7 +113,7 @@ NotFiniteOrigin leastOf(const World &world, const std::vector<Finding> &own) {
   std::vector<int64_t> least;
   NotFiniteOrigin origin;
   for (const std::string &text : world.gatherText(list.dump()))
-    for (const json &entry : json::parse(text))
+    for (const json &entry : parseOwnJson(text))
       if (auto order = entry[0].get<std::vector<int64_t>>(); least.empty() || order < least) {
         least = order;
         origin = {entry[1].get<NotFiniteOrigin::Kind>(), entry[2], entry[3]};

@@ -1,16 +1,16 @@
 //===- Speed.cpp - how fast a run is, and how long it takes yet ------------------------------------===//
 #include "runtime/core/Speed.h"
 
+#include "galvatron/Support/Json.h"
+
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 namespace galvatron {
 
 Speed::Speed(const std::string &planFile, int64_t ranks) : ranks(ranks) {
-  std::ifstream file(planFile);
-  auto plan = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  std::string ignored;
+  auto plan = readJsonFile(planFile, ignored).value_or(nlohmann::json());
   auto read = [&](const char *key, double &value) {
     if (plan.is_object() && plan.contains(key) && plan[key].is_number())
       value = plan[key];

@@ -1,10 +1,9 @@
 //===- Machine.cpp - whether a machine can run a rank, from numbers alone -------------------------------===//
 #include "runtime/cuda/Machine.h"
+#include "galvatron/Support/Json.h"
 #include "runtime/core/Report.h"
 
 #include <algorithm>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 namespace galvatron::cuda {
 
@@ -57,8 +56,8 @@ Status checkShared(const std::string &place, const std::vector<std::vector<std::
 }
 
 int64_t overheadBytes(const std::string &planFile, int rank) {
-  std::ifstream file(planFile);
-  auto plan = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  std::string ignored;
+  auto plan = readJsonFile(planFile, ignored).value_or(nlohmann::json());
   auto list = plan.is_object() ? plan.find("reserved_bytes_per_rank") : plan.end();
   if (list == plan.end() || !list->is_array() || rank >= (int)list->size() || !(*list)[rank].is_number_integer())
     return 0;

@@ -1,17 +1,17 @@
 //===- NcclSettings.cpp - what the plan says of NCCL, against the environment ----------------------------===//
 #include "runtime/cuda/NcclSettings.h"
 
+#include "galvatron/Support/Json.h"
+
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 namespace galvatron::cuda {
 
 NcclSettings readNcclSettings(const std::string &planFile) {
   NcclSettings settings;
-  std::ifstream file(planFile);
-  auto plan = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  std::string ignored;
+  auto plan = readJsonFile(planFile, ignored).value_or(nlohmann::json());
   auto own = plan.is_object() ? plan.find("nccl") : plan.end();
   if (own == plan.end() || !own->is_object())
     return settings;

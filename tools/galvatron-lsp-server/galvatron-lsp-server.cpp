@@ -1,7 +1,7 @@
 // galvatron-lsp-server: programs in editors, over the language server protocol: diagnostics, hover, definitions,
 // completion.
 #include "galvatron/Pipelines/Pipelines.h"
-#include "galvatron/Support/RegisteredOptions.h"
+#include "galvatron/Pipelines/RegisteredOptions.h"
 
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Tools/mlir-lsp-server/MlirLspServerMain.h"

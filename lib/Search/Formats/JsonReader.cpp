@@ -1,81 +1,28 @@
 //===- JsonReader.cpp - Strict reading of JSON objects --------------------===//
 //
-// nlohmann/json throws; nothing of that leaves this file.
+// Support/Json.h parses within bounds; what of it is read is decided here.
 //
 //===----------------------------------------------------------------------===//
 
 #include "JsonReader.h"
 
-#include <cerrno>
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
+
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <limits>
-#include <sstream>
-#include <vector>
 
 namespace galvatron::search {
 
-namespace {
-/// Beyond anything that is read here; what is far deeper would exhaust the stack where it is printed.
-constexpr int kMostNested = 100;
-
-bool nestsTooDeep(std::string_view text) {
-  int depth = 0;
-  bool inString = false;
-  for (std::size_t at = 0; at < text.size() && depth <= kMostNested; ++at) {
-    char c = text[at];
-    if (inString && c == '\\')
-      ++at;
-    else if (c == '"')
-      inString = !inString;
-    else if (!inString)
-      depth += (c == '[' || c == '{') - (c == ']' || c == '}');
-  }
-  return depth > kMostNested;
-}
-} // namespace
-
 Result<Json> parseJson(std::string_view text, std::string_view what) {
-  if (text.find('\0') != std::string_view::npos)
-    return Error{std::string(what) + " is not valid JSON: it has a zero byte, which no text has; is it UTF-8?"};
-  if (nestsTooDeep(text))
-    return Error{std::string(what) + " nests lists and objects more than " + std::to_string(kMostNested) + " deep"};
-  // Keys of every open object, to refuse duplicates: the later one would win.
-  std::vector<std::set<std::string>> open;
-  std::string duplicate;
-  auto watch = [&](int, Json::parse_event_t event, Json &parsed) {
-    if (event == Json::parse_event_t::object_start)
-      open.emplace_back();
-    else if (event == Json::parse_event_t::object_end)
-      open.pop_back();
-    else if (event == Json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second &&
-             duplicate.empty())
-      duplicate = parsed.get<std::string>();
-    return true;
-  };
-  try {
-    Json value = Json::parse(text.begin(), text.end(), watch);
-    if (!duplicate.empty())
-      return Error{std::string(what) + ": key '" + duplicate + "' occurs twice; keep one"};
-    return value;
-  } catch (const Json::exception &exception) {
-    std::string reason = exception.what();
-    if (auto at = reason.find("] "); at != std::string::npos)
-      reason = reason.substr(at + 2);
-    return Error{std::string(what) + " is not valid JSON: " + reason};
-  }
+  std::string error;
+  std::optional<Json> value = galvatron::parseJson(text, std::string(what), error);
+  return value ? Result<Json>(std::move(*value)) : Error{error};
 }
 
 Result<std::string> readFile(const std::string &path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    return Error{"cannot read '" + path + "': " + std::strerror(errno)};
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file.bad() || text.fail())
-    return Error{"cannot read '" + path + "': it is not a readable file, or empty"};
-  return text.str();
+  std::string error;
+  std::optional<std::string> text = readTextFile(path, error);
+  return text ? Result<std::string>(std::move(*text)) : Error{error};
 }
 
 std::string describeJson(const Json &value) {

@@ -7,6 +7,7 @@
 #include "NcclKey.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
 #include "galvatron/Search/Formats/StrategyText.h"
+#include "galvatron/Support/Json.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -434,7 +435,7 @@ OrderedJson toJson(const Straggler &s) {
 /// Which body it is: of a measured or of a planned one.
 template <typename Body> OrderedJson nameOf(const Body &b) {
   return {{"layer_type", b.layerType}, {"hash", b.hash},
-          {"precision", b.precision},  {"strategy", OrderedJson::parse(b.strategy)},
+          {"precision", b.precision},  {"strategy", parseOwnOrderedJson(b.strategy)},
           {"samples", b.samples},      {"seq", b.seq}};
 }
 

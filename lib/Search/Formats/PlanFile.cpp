@@ -174,7 +174,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   expectTargetRanks(reader, "ranks", plan.ranks, target);
   plan.globalBatch = reader.integer("global_batch", target.impliedGlobalBatch(), 1, kMostOfAnything);
   expectTargetBatch(reader, "global_batch", plan.globalBatch, target);
-  plan.microBatches = degree(reader, "micro_batches");
+  plan.microBatches = int(reader.integer("micro_batches", 1, 1, kMostMicroBatches));
   std::string schedule = reader.text("schedule", "1f1b");
   if (auto known = parseSchedule(schedule))
     plan.schedule = *known;

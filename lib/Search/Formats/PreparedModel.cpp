@@ -4,6 +4,7 @@
 #include "BodyWorkJson.h"
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Support/Json.h"
 
 namespace galvatron::search {
 
@@ -102,7 +103,7 @@ OrderedJson toJson(const PreparedLayer &layer) {
 
 OrderedJson toJson(const PreparedBodies &bodies) {
   OrderedJson json = {{"library", bodies.library}, {"why", bodies.why}};
-  json["strategy"] = OrderedJson::parse(bodies.strategy);
+  json["strategy"] = parseOwnOrderedJson(bodies.strategy);
   json["samples"] = bodies.samples, json["ranks"] = bodies.ranks, json["recomputes"] = bodies.recomputes;
   json["arena_bytes"] = bodies.arenaBytes;
   json["layers"] = OrderedJson::array();
@@ -150,9 +151,9 @@ Result<PreparedModel> parsePreparedModel(std::string_view text) {
 std::string writeBodiesRequest(const BodiesRequest &request) {
   OrderedJson json = {{"samples", request.samples}, {"strategies", OrderedJson::array()}};
   for (const std::string &strategy : request.strategies)
-    json["strategies"].push_back(OrderedJson::parse(strategy));
+    json["strategies"].push_back(parseOwnOrderedJson(strategy));
   for (const std::string &strategy : request.planned)
-    json["planned"].push_back(OrderedJson::parse(strategy));
+    json["planned"].push_back(parseOwnOrderedJson(strategy));
   return json.dump() + "\n";
 }
 
@@ -179,12 +180,13 @@ Result<BodiesRequest> parseBodiesRequest(std::string_view text) {
 }
 
 std::int64_t countStrategyRanks(const std::string &strategy) {
-  Json json = Json::parse(strategy, nullptr, false);
+  std::string ignored;
+  Json json = galvatron::parseJson(strategy, "", ignored).value_or(Json());
   std::int64_t ranks = 1;
   for (const plan::Dimension &row : plan::kDimensions)
     if (row.kind == plan::DimensionKind::Degree && json.is_object() && json.contains(row.key) &&
         json[row.key].is_number_integer())
-      ranks *= std::max<std::int64_t>(1, json[row.key].get<std::int64_t>());
+      ranks *= std::clamp<std::int64_t>(json[row.key].get<std::int64_t>(), 1, kMostOfAnything / ranks);
   return ranks;
 }
 
@@ -192,7 +194,7 @@ std::string writeBodyStrategy(const Strategy &strategy) {
   Plan plan;
   plan.layers.resize(1);
   plan.layers[0].strategy = strategy;
-  OrderedJson json = OrderedJson::parse(writePlan(plan))["units"][0]["strategy"];
+  OrderedJson json = parseOwnOrderedJson(writePlan(plan))["units"][0]["strategy"];
   // What does not change a body's time beside it: what is recomputed has a figure of its own.
   for (const char *key : {"dp", "recompute", "zero"})
     json.erase(key);
@@ -200,8 +202,8 @@ std::string writeBodyStrategy(const Strategy &strategy) {
 }
 
 std::string shortenStrategy(const std::string &strategy) {
-  Json json = Json::parse(strategy, nullptr, false);
-  std::string text;
+  std::string ignored, text;
+  Json json = galvatron::parseJson(strategy, "", ignored).value_or(Json());
   for (const auto &item : json.items()) {
     const Json &value = item.value();
     if (value == 1 || value == false)
@@ -222,7 +224,7 @@ std::string writeUniformPlan(const std::vector<Layer> &layers, const std::string
   for (const Layer &layer : layers) {
     OrderedJson unit = {{"path", layer.path}, {"layer_type", layer.layerType}, {"role", roleName(layer.role)}};
     unit["stage"] = 0;
-    unit["strategy"] = OrderedJson::parse(strategy);
+    unit["strategy"] = parseOwnOrderedJson(strategy);
     unit["strategy"]["recompute"] = recomputes;
     json["units"].push_back(unit);
   }

@@ -174,7 +174,7 @@ void ReferenceReader::readWhole() {
   expectTargetRanks(reader, "world_size", plan.ranks, target);
   plan.globalBatch = reader.integer("global_bsz", target.impliedGlobalBatch(), 1, kMostOfAnything);
   expectTargetBatch(reader, "global_bsz", plan.globalBatch, target);
-  plan.microBatches = degreeOf("chunks");
+  plan.microBatches = int(reader.integer("chunks", 1, 1, kMostMicroBatches));
   readSchedule();
   readZero();
   vtp = degreeOf("vtp");

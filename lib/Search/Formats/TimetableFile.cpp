@@ -6,6 +6,7 @@
 #include "TimetableRows.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
 #include "galvatron/Search/Formats/StrategyText.h"
+#include "galvatron/Support/Json.h"
 
 #include <algorithm>
 #include <cmath>
@@ -503,7 +504,7 @@ std::string writeTimetable(const StepTimetable &timetable, std::size_t mostObjec
   put(head, "parameters", timetable.parameters, std::int64_t(0));
   if (timetable.predictedStepSeconds >= 0)
     head["predicted_step_seconds"] = timetable.predictedStepSeconds;
-  head["cluster"] = OrderedJson::parse(writeCluster(timetable.cluster));
+  head["cluster"] = parseOwnOrderedJson(writeCluster(timetable.cluster));
   std::string text = "{\n";
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
@@ -519,7 +520,7 @@ std::string writeTimetable(const StepTimetable &timetable, std::size_t mostObjec
     OrderedJson json = {{"name", body.name}};
     if (const BodyOrigin &origin = body.origin; !origin.hash.empty()) {
       json["layer_type"] = origin.layerType, json["hash"] = origin.hash;
-      json["strategy"] = OrderedJson::parse(formatStrategy(origin.strategy, 1));
+      json["strategy"] = parseOwnOrderedJson(formatStrategy(origin.strategy, 1));
       json["samples"] = origin.samples, json["backward"] = origin.isBackward;
       put(json, "recomputes_some", origin.recomputesSome, false);
     }

@@ -7,6 +7,7 @@
 
 #include "YamlReader.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -19,6 +20,8 @@ namespace galvatron::search {
 namespace {
 /// An alias may name what it stands in, or multiply what it names.
 constexpr int kMostLevels = 32, kMostValues = 100000;
+/// Configurations have a few kilobytes; yaml-cpp keeps a thousand bytes for each value.
+constexpr std::size_t kMostBytes = 1 << 20;
 
 [[noreturn]] void fail(const YAML::Node &node, const std::string &message) {
   throw YAML::Exception(node.Mark(), message);
@@ -83,6 +86,8 @@ bool isIndentedWithTab(std::string_view text, int line) {
 } // namespace
 
 Result<Json> parseYaml(std::string_view text, std::string_view what) {
+  if (text.size() > kMostBytes)
+    return Error{std::string(what) + " has more than " + std::to_string(kMostBytes >> 20) + " MiB, which no YAML here has"};
   try {
     std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
     if (documents.size() > 1)
@@ -92,6 +97,9 @@ Result<Json> parseYaml(std::string_view text, std::string_view what) {
     return json.is_null() ? Json::object() : json;
   } catch (const YAML::Exception &exception) {
     int line = exception.mark.line;
+    // The parser recurses, and ends itself before the stack does.
+    if (dynamic_cast<const YAML::DeepRecursion *>(&exception))
+      return Error{std::string(what) + " line " + std::to_string(line + 1) + ": is nested too deeply"};
     bool isTab = isIndentedWithTab(text, line);
     return Error{std::string(what) + " line " + std::to_string(line + 1) + ": " +
                  (isTab ? "is indented with a tab; use spaces" : exception.msg)};

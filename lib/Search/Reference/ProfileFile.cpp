@@ -2,6 +2,7 @@
 
 #include "ProfileFile.h"
 
+#include "galvatron/Support/Json.h"
 #include "lib/Search/Formats/JsonReader.h"
 
 #include <charconv>
@@ -29,11 +30,13 @@ Result<ProfileFile> readProfileFile(const std::string &path, const char *remedy)
   Result<std::string> text = readFile(path);
   if (!text)
     return Error{text.error().message + "; " + remedy + ", or name the file in profiling_info"};
-  if (Result<Json> checked = parseJson(*text, "'" + path + "'"); !checked)
-    return checked.error();
-  ProfileFile file{path, Ordered::parse(*text)};
-  if (!file.json.is_object())
-    return Error{"'" + path + "' expects one JSON object, but holds " + describeJson(Json::parse(*text))};
+  std::string error;
+  std::optional<Ordered> json = parseOrderedJson(*text, "'" + path + "'", error);
+  if (!json)
+    return Error{error};
+  if (!json->is_object())
+    return Error{"'" + path + "' expects one JSON object, but holds " + describeJson(*json)};
+  ProfileFile file{path, std::move(*json)};
   return file;
 }
 

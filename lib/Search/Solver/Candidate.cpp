@@ -92,7 +92,7 @@ std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &pro
   for (std::int64_t stages = space.minPipeline; stages <= most; ++stages) {
     if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
       continue;
-    for (std::int64_t count = 1; count <= problem.globalBatch; ++count)
+    for (std::int64_t count = 1; count <= std::min(problem.globalBatch, kMostMicroBatches); ++count)
       if (problem.globalBatch % count == 0 && (space.microBatches <= 0 || count == space.microBatches))
         for (plan::Mesh &mesh : offeredMeshes(problem, problem.ranks() / stages))
           offered.emplace_back(int(stages), int(count), std::move(mesh));

@@ -8,6 +8,8 @@
 #include "Options.h"
 
 #include "galvatron/Search/Model/Cluster.h"
+#include "galvatron/Search/Model/Plan.h"
+#include "galvatron/Support/Json.h"
 
 #include <algorithm>
 #include <charconv>
@@ -192,7 +194,7 @@ void OptionParser::one() {
   else if (name == "global-batch")
     options.globalBatch = count(name);
   else if (name == "micro-batches")
-    options.microBatches = count(name);
+    options.microBatches = count(name, 1, kMostMicroBatches);
   else if (name == "precision")
     options.precision = word(name);
   else if (name == "cost-model")
@@ -230,7 +232,8 @@ void OptionParser::reference(std::string name) {
     std::string key = name == "model_name" ? "name" : name;
     Json parsed = text;
     if (option.kind == Kind::Number && !error) {
-      parsed = Json::parse(text, nullptr, false);
+      std::string ignored;
+      parsed = galvatron::parseJson(text, "", ignored).value_or(Json());
       if (!parsed.is_number() && !parsed.is_boolean())
         fail("option --" + name + " expects a number, but got '" + text + "'");
     }

@@ -23,6 +23,8 @@
 #include "galvatron/Search/Reference/ReferenceSearch.h"
 #include "galvatron/Search/Solver/ProfileReason.h"
 #include "galvatron/Search/Solver/Solver.h"
+#include "galvatron/Support/Files.h"
+#include "galvatron/Support/Json.h"
 
 #include <atomic>
 #include <chrono>
@@ -60,21 +62,8 @@ void showProgress(double seconds, std::size_t done, std::size_t total, const std
 }
 
 std::optional<Error> writeFile(const std::string &path, const std::string &text) {
-  // Beside the target and renamed: never half a file. What is there but no file, as /dev/stdout, stays what it is.
-  std::error_code code, ignored;
-  bool isFile = !std::filesystem::is_other(path, ignored);
-  std::string temporary = isFile ? path + ".tmp" : path;
-  std::ofstream file(temporary, std::ios::binary);
-  file << text;
-  file.close();
-  if (file && isFile)
-    std::filesystem::rename(temporary, path, code);
-  if (!file || code) {
-    if (isFile)
-      std::filesystem::remove(temporary, ignored);
-    return Error{"cannot write '" + path + "'; does its folder exist, and may it be written to?"};
-  }
-  return std::nullopt;
+  std::string error;
+  return writeOutputFile(path, text, error) ? std::nullopt : std::optional(Error{error});
 }
 
 class Tool {
@@ -155,7 +144,8 @@ std::optional<Error> Tool::work() {
   std::string overrides = options.overrides.empty() ? "" : options.overrides.dump();
   Result<ReferenceArguments> arguments = parseReferenceConfig(text, options.root, overrides);
   if (!arguments)
-    return arguments.error();
+    return options.configFile.empty() ? arguments.error()
+                                      : Error{"'" + options.configFile + "': " + arguments.error().message};
   sumsOnce = arguments->asyncGradReduce;
   Result<ReferenceProfile> profile = loadReferenceProfile(*arguments);
   if (!profile)
@@ -293,7 +283,7 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
   Result<std::string> text = writeReferencePlan(plan);
   output["status"] = solution->interrupted ? "interrupted" : "ok";
   if (text) {
-    output["plan"] = OrderedJson::parse(*text);
+    output["plan"] = parseOwnOrderedJson(*text);
     if (output["plan"]["default_dp_type"] == "ddp") // no layer shows it
       output["plan"]["default_dp_type"] = model.args().defaultDpType;
   } else {
@@ -367,6 +357,8 @@ std::optional<Error> Tool::fromShape() {
     if (!read)
       return read.error();
     cluster = parseCluster(*read, std::filesystem::path(options.clusterFile).parent_path().string());
+    if (!cluster)
+      return Error{"'" + options.clusterFile + "': " + cluster.error().message};
     if (cluster && options.ranks && cluster->ranks() != options.ranks)
       return Error{"--ranks " + std::to_string(options.ranks) + " conflicts with '" + options.clusterFile +
                    "', whose nodes x devices_per_node is " + std::to_string(cluster->ranks()) + "; drop one of them"};
@@ -514,11 +506,11 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
   if (wantsReasons())
     addProfileReason(problem, plan);
   output["status"] = solution && solution->interrupted ? "interrupted" : "ok";
-  output["plan"] = OrderedJson::parse(writePlan(plan));
+  output["plan"] = parseOwnOrderedJson(writePlan(plan));
   if (!options.explain)
     output["plan"].erase("reasons");
   if (Result<std::string> reference = writeReferencePlan(inReferenceWords(plan)))
-    output["reference_plan"] = OrderedJson::parse(*reference);
+    output["reference_plan"] = parseOwnOrderedJson(*reference);
   output["iteration_seconds"] = plan.predictedStepSeconds;
   output["throughput_samples_per_s"] = double(plan.globalBatch) / plan.predictedStepSeconds;
   std::vector<double> used;
@@ -561,9 +553,8 @@ std::optional<Error> Tool::simulatePlan(const Problem &problem, const Plan &plan
     return std::nullopt;
   return writeFile(options.traceFile, writeTrace(*simulation, plan));
 }
-} // namespace
 
-int runTool(int argc, char **argv) {
+int runJob(int argc, char **argv) {
   if (std::optional<int> status = options::printAnswer(commandLine(), argc, argv))
     return *status;
   Result<ToolOptions> options = parseOptions(argc, argv);
@@ -582,6 +573,16 @@ int runTool(int argc, char **argv) {
   std::signal(SIGINT, onInterrupt);
   std::signal(SIGTERM, onInterrupt);
   return Tool(std::move(*options), showsToAPerson()).run();
+}
+} // namespace
+
+int runTool(int argc, char **argv) {
+  int code = runJob(argc, argv);
+  std::string unwritten;
+  if (finishStandardOutput(unwritten))
+    return code;
+  std::fprintf(stderr, "galvatron-search: %s\n", unwritten.c_str());
+  return 1;
 }
 
 } // namespace galvatron::search

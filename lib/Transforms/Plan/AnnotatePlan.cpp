@@ -7,8 +7,7 @@
 #include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Placement/Placements.h"
 #include "galvatron/Search/Formats/PlanFile.h"
-
-#include "llvm/Support/MemoryBuffer.h"
+#include "galvatron/Support/Files.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_ANNOTATEPLANPASS
@@ -57,12 +56,12 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
   }
 
   search::Result<search::Plan> readPlanFile(const ModelLayers &model) {
-    auto file = llvm::MemoryBuffer::getFile(planFile);
-    if (!file)
-      return search::Error{"cannot read the plan '" + planFile + "': " + file.getError().message()};
+    std::string error;
+    std::optional<std::string> text = readTextFile(planFile, error, kMaxTextBytes, "the plan ");
+    if (!text)
+      return search::Error{error};
     search::PlanTarget target{model.layers, ranks, model.globalBatch, /*supportedOnly=*/true};
-    StringRef text = (*file)->getBuffer();
-    search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
+    search::Result<search::Plan> plan = search::parsePlan(*text, target);
     if (!plan)
       return plan;
     if (search::Result<bool> fits = checkPlannedLayers(model, *plan); !fits)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from galvatron import outputs
 from galvatron.errors import GalvatronError
 
 CODES = {"u8": 1, "i8": 2, "i16": 3, "i32": 4, "i64": 5, "u16": 8}
@@ -27,7 +28,10 @@ class IndexedWriter:
 
     def __init__(self, prefix: Path, dtype: str):
         self.dtype, self.lengths, self.tokens = dtype, array.array("i"), 0
-        self.paths = [prefix.with_name(prefix.name + suffix) for suffix in (".bin", ".idx")]
+        self.paths = [
+            outputs.destination(prefix.with_name(prefix.name + suffix), "give another prefix with -o")
+            for suffix in (".bin", ".idx")
+        ]
         self.partial = [path.with_name(path.name + ".partial") for path in self.paths]
         self.bin = open(self.partial[0], "wb")
 

@@ -118,7 +118,7 @@ module attributes {graph.batch = 4 : i64, graph.seq = 15 : i64, plan.pipeline = 
 // -----
 
 // expected-error @below {{expects the module attribute graph.seq to be the 15 positions that are padded to 16}}
-module attributes {graph.batch = 4 : i64, graph.seq = 16 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
+module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
   graph.layer @shift(%ids: tensor<4x15xi64>) -> tensor<4x15xi64> {
     %0 = graph.shift %ids {dim = 1 : i64, offset = 1 : i64, fill = 0 : i64} : tensor<4x15xi64> -> tensor<4x15xi64>
     graph.return %0 : tensor<4x15xi64>

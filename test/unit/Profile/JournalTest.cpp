@@ -5,9 +5,11 @@
 
 #include "galvatron/Search/Formats/MachineProfileFile.h"
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 using namespace galvatron::profile;
 using galvatron::search::MachineProfile;
@@ -183,18 +185,24 @@ TEST_F(JournalTest, folders_that_cannot_be_had_are_named) {
 }
 
 TEST(ReplaceFile, a_full_disk_leaves_what_was_there) {
-  if (!fs::exists("/dev/full"))
-    GTEST_SKIP();
   std::string folder = (fs::temp_directory_path() / ("full" + std::to_string(getpid()))).string();
   fs::create_directories(folder);
   std::ofstream(folder + "/profile.json") << "good";
-  fs::create_symlink("/dev/full", folder + "/profile.json.tmp");
+  // As on a full disk, no byte can be written.
+  rlimit old, none;
+  getrlimit(RLIMIT_FSIZE, &old);
+  none = {0, old.rlim_max};
+  auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &none);
   auto error = replaceFile(folder + "/profile.json", "new");
+  setrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, handler);
   ASSERT_TRUE(error);
-  EXPECT_NE(error->message.find("No space left"), std::string::npos) << error->message;
+  EXPECT_NE(error->message.find("File too large"), std::string::npos) << error->message;
   std::string text;
   std::getline(std::ifstream(folder + "/profile.json"), text);
   EXPECT_EQ(text, "good");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 1);
   fs::remove_all(folder);
 }
 

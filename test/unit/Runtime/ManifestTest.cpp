@@ -72,6 +72,31 @@ TEST(Manifest, NamesTheFieldsOfOtherData) {
   EXPECT_THAT(Manifest::parse(other.c_str(), flat).message, HasSubstr("expects labels of 1 dimensions, but got 2"));
 }
 
+TEST(Manifest, RefusesInputsOfAnotherBatch) {
+  Manifest manifest;
+  std::string text = manifestText("", ""), input = R"("inputs": [{"name": "labels", "offset": 0,
+    "bytes_per_micro_batch": 32, "shape": [2, 4], "placement": [[[2, -1]], [[4, -1]]]}])";
+  text.replace(text.find("\"inputs\": []"), 12, input);
+  EXPECT_THAT(Manifest::parse(text.c_str(), manifest).message,
+              HasSubstr("expects input labels of global_batch 1 rows, but got 2"));
+}
+
+TEST(Manifest, RefusesFilesOutsideOfItsFolder) {
+  for (const char *key : {"weights", "buffers"})
+    for (const char *name : {"../../x", "/etc/passwd", "evil/launch", "..", "a\\nb"}) {
+      Manifest manifest;
+      std::string text = manifestText("\"" + std::string(key) + "\": \"" + name + "\", ", "");
+      EXPECT_THAT(Manifest::parse(text.c_str(), manifest).message,
+                  HasSubstr("expects " + std::string(key) + " to be the name of a file in the program's folder, but"));
+    }
+}
+
+TEST(Manifest, RefusesBracketsWithoutEnd) {
+  Manifest manifest;
+  EXPECT_THAT(Manifest::parse((R"({"x":)" + std::string(100000, '[')).c_str(), manifest).message,
+              HasSubstr("nests lists and objects more than 100 deep"));
+}
+
 TEST(Manifest, NamesPadding) {
   Manifest none, manifest, tooFew, tooMany;
   std::string text = manifestText("", R"(, "padding": [[[2, 0], [4, 0]]])");

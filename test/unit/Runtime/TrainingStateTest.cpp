@@ -125,8 +125,12 @@ TEST(TrainingState, OldOnesMayLackKeys) {
 }
 
 TEST(TrainingState, WhatIsNoObjectOrLacksAKey) {
-  for (const char *text : {"", "{", "[]", "7", "null", "\"step\""})
+  for (const char *text : {"[]", "7", "null", "\"step\""})
     EXPECT_EQ(parseError(text), "it is no JSON object") << text;
+  EXPECT_THAT(parseError(""), HasSubstr("it is not valid JSON: "));
+  EXPECT_THAT(parseError("{"), HasSubstr("it is not valid JSON: "));
+  EXPECT_EQ(parseError(R"({"step": 1, "step": 2})"), "it: key 'step' occurs twice; keep one");
+  EXPECT_EQ(parseError(std::string(1000000, '[')), "it nests lists and objects more than 100 deep");
   EXPECT_EQ(parseError("{}"), "it lacks step");
   EXPECT_EQ(parseError(R"({"step": 1})"), "it lacks optimizer");
   json text = json::parse(someState().toText());

@@ -141,4 +141,37 @@ TEST(Safetensors, ForeignAndBrokenFilesAreRefused) {
   EXPECT_NE(error.find(" for writing: "), std::string::npos) << error;
 }
 
+TEST(Safetensors, HeadersOfAttackersAreRefused) {
+  std::string path = temporaryFile("hostile.safetensors");
+  auto errorOf = [&](const std::string &header, const std::string &data) {
+    writeText(path, header, data);
+    return openError(path);
+  };
+  auto tensor = [](const std::string &name, int begin, int end) {
+    return "\"" + name + R"(":{"dtype":"U8","shape":[)" + std::to_string(end - begin) + R"(],"data_offsets":[)" +
+           std::to_string(begin) + "," + std::to_string(end) + "]}";
+  };
+  EXPECT_NE(errorOf("{" + tensor("a", 0, 4) + "," + tensor("b", 2, 6) + "}", "123456").find("tensor b overlaps a"),
+            std::string::npos);
+  EXPECT_NE(errorOf("{" + tensor("a", 0, 4) + "," + tensor("b", 0, 4) + "}", "1234").find("tensor b overlaps a"),
+            std::string::npos);
+  EXPECT_NE(errorOf("{" + tensor("a", 0, 2) + "," + tensor("b", 4, 6) + "}", "123456")
+                .find("before tensor b are 2 bytes of no tensor"),
+            std::string::npos);
+  EXPECT_NE(errorOf("{" + tensor("a", 0, 4) + "}", "123456").find("the last 2 bytes are of no tensor"),
+            std::string::npos);
+  EXPECT_NE(errorOf("{" + tensor("a", 0, 4) + "," + tensor("a", 0, 4) + "}", "1234").find("key 'a' occurs twice"),
+            std::string::npos);
+  EXPECT_NE(errorOf(std::string(1000000, '['), "").find("nests lists and objects more than 8 deep"), std::string::npos);
+  EXPECT_NE(errorOf(R"({"a":[)" + std::string(5000000, ',') + "]}", "").find("has more than 4000000 values"),
+            std::string::npos);
+  EXPECT_NE(errorOf(R"({"__metadata__":{"a":1}})", "").find("expects __metadata__ to be an object of texts, but a"),
+            std::string::npos);
+  EXPECT_NE(errorOf(R"({"__metadata__":3})", "").find("expects __metadata__ to be an object of texts"),
+            std::string::npos);
+  EXPECT_NE(errorOf(R"({"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,4]}})", "1234")
+                .find("has a shape that overflows"),
+            std::string::npos);
+}
+
 } // namespace

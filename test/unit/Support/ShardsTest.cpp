@@ -102,12 +102,18 @@ TEST_F(ShardsTest, WhatIsMissingOrTwiceIsNamed) {
   ASSERT_TRUE(writer.create(error) && writer.close(error)) << error;
   setIndex(R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})");
   EXPECT_THAT(openError(index), ContainsRegex("has tensor c, which .* does not name; copy the folder again"));
-  for (const char *text : {"{", "[]", R"({"weight_map": {"a": 1}})", R"({"weight_map": {"a": "../a"}})"}) {
+  setIndex("{");
+  EXPECT_THAT(openError(folder), HasSubstr("model.safetensors.index.json is not valid JSON: "));
+  setIndex(R"({"weight_map": {"a": "model-00001-of-00002.safetensors", "a": "model-00002-of-00002.safetensors"}})");
+  EXPECT_THAT(openError(folder), HasSubstr("key 'a' occurs twice"));
+  for (const char *text : {"[]", R"({"weight_map": {"a": 1}})", R"({"weight_map": {"a": "../a"}})",
+                           R"({"weight_map": {"a": ".."}})", R"({"weight_map": {"a": "/etc/passwd"}})",
+                           R"({"weight_map": {}})", R"({"weight_map": {"a": ""}})", R"({"weight_map": ["a"]})"}) {
     setIndex(text);
     EXPECT_THAT(openError(folder), HasSubstr("is no index of tensors: expects a weight_map of names to files beside"));
   }
   std::filesystem::remove(index);
-  EXPECT_THAT(openError(index), HasSubstr("cannot open "));
+  EXPECT_THAT(openError(index), HasSubstr("cannot read "));
 }
 
 TEST_F(ShardsTest, NamesResolveAsInTransformers) {

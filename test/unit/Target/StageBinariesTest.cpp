@@ -101,7 +101,7 @@ TEST_F(StageBinariesTest, AllIsThere) {
 
 TEST_F(StageBinariesTest, NoFolder) {
   options.directory = folder / "missing";
-  EXPECT_THAT(getError(), HasSubstr("could not write " + options.directory + "/stage0.o: No such file"));
+  EXPECT_THAT(getError(), HasSubstr("cannot write '" + options.directory + "/stage0.o': No such file"));
 }
 
 TEST_F(StageBinariesTest, NoCompiler) {
@@ -135,7 +135,7 @@ TEST_F(StageBinariesTest, LaunchScriptIsInTheWay) {
   makeCompiler(":");
   makeRuntime(kRuntime);
   fs::create_directories(folder / "out" / "launch");
-  EXPECT_THAT(getError(), HasSubstr("could not write " + options.directory + "/launch: Is a directory"));
+  EXPECT_THAT(getError(), HasSubstr("cannot write '" + options.directory + "/launch': Is a directory"));
 }
 
 } // namespace

@@ -92,6 +92,9 @@ struct Reasons {
   std::vector<std::string> notes;
 };
 
+/// A timetable lists each of them, for every layer of a stage; beyond, it has hundreds of megabytes.
+inline constexpr std::int64_t kMostMicroBatches = 1 << 16;
+
 struct Plan {
   std::int64_t ranks = 1;
   int pipeline = 1;

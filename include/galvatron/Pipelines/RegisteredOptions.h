@@ -1,6 +1,6 @@
 // The command line of a tool whose options LLVM's registry has, as a table (Options/OptionTable.h).
-#ifndef GALVATRON_SUPPORT_REGISTEREDOPTIONS_H
-#define GALVATRON_SUPPORT_REGISTEREDOPTIONS_H
+#ifndef GALVATRON_PIPELINES_REGISTEREDOPTIONS_H
+#define GALVATRON_PIPELINES_REGISTEREDOPTIONS_H
 
 #include "galvatron/Options/OptionTable.h"
 
@@ -48,4 +48,4 @@ private:
 
 } // namespace galvatron
 
-#endif // GALVATRON_SUPPORT_REGISTEREDOPTIONS_H
+#endif // GALVATRON_PIPELINES_REGISTEREDOPTIONS_H

@@ -1,5 +1,5 @@
 // From LLVM's registry of options to a table of ours.
-#include "galvatron/Support/RegisteredOptions.h"
+#include "galvatron/Pipelines/RegisteredOptions.h"
 
 #include "mlir/Pass/PassRegistry.h"
 
