@@ -93,7 +93,7 @@ private:
   void number();
   void readSaved();
   void readWeights();
-  bool isParameter(Value value) const;
+  bool isParameter(Value value);
   std::vector<KernelWork> readKernelsOf(ArrayRef<Operation *> ops, Block &block);
   void readArguments();
   void readParameter(BlockArgument argument);
@@ -217,7 +217,7 @@ std::vector<KernelWork> PlacedReader::readKernelsOf(ArrayRef<Operation *> ops, B
       [&](Value value) { return gradients.contains(value); }, amounts);
 }
 
-bool PlacedReader::isParameter(Value value) const {
+bool PlacedReader::isParameter(Value value) {
   auto argument = dyn_cast<BlockArgument>(value);
   return argument && argument.getOwner() == &layer.getBody().front() && argument.getArgNumber() >= layer.getNumInputs();
 }
