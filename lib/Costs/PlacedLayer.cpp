@@ -11,6 +11,7 @@
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
 #include "galvatron/Placement/Rings.h"
+#include "galvatron/Placement/WeightGradients.h"
 #include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -80,17 +81,20 @@ namespace {
 /// Counts a placed layer whose redistributions are collectives and whose backward recomputes what it does not keep.
 class PlacedReader {
 public:
-  /// `isTied`: by position of parameters; may be empty.
+  /// `isTied`: by position of parameters; may be empty. `keepsGathered`: whether W reads what backward gathered.
   PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const plan::MeshAxes &meshAxes,
-               const PlacedAmounts &amounts, ArrayRef<bool> isTied)
+               const PlacedAmounts &amounts, ArrayRef<bool> isTied, bool keepsGathered)
       : layer(layer), backward(layer.getBackward()), subAxes(subAxes), meshAxes(meshAxes), amounts(amounts),
-        tied(isTied) {}
+        tied(isTied), keepsGathered(keepsGathered) {}
   LayerWork read();
 
 private:
   void findGradients();
   void number();
   void readSaved();
+  void readWeights();
+  bool isParameter(Value value);
+  std::vector<KernelWork> readKernelsOf(ArrayRef<Operation *> ops, Block &block);
   void readArguments();
   void readParameter(BlockArgument argument);
   ArrayRef<int64_t> getPartialAxes(BlockArgument parameter);
@@ -108,6 +112,7 @@ private:
   const plan::MeshAxes &meshAxes;
   const PlacedAmounts &amounts;
   ArrayRef<bool> tied;
+  bool keepsGathered;
   LayerWork work;
   DenseMap<Operation *, int> numbers;
   llvm::SetVector<Value> saved; // what they are views of
@@ -203,6 +208,43 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
   return moved;
 }
 
+std::vector<KernelWork> PlacedReader::readKernelsOf(ArrayRef<Operation *> ops, Block &block) {
+  DenseSet<Value> returned;
+  for (Value result : block.getTerminator()->getOperands())
+    returned.insert(getRoot(result));
+  return readKernels(
+      ops, [&](Value value) { return returned.contains(value) || saved.contains(value); },
+      [&](Value value) { return gradients.contains(value); }, amounts);
+}
+
+bool PlacedReader::isParameter(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  return argument && argument.getOwner() == &layer.getBody().front() && argument.getArgNumber() >= layer.getNumInputs();
+}
+
+/// What `galvatron-split-backward` puts off, and what that keeps.
+void PlacedReader::readWeights() {
+  Block &block = backward.getBody().front();
+  DenseSet<Operation *> putOff = findWeightGradients(block, block.getNumArguments(), layer.getNumInputGradients());
+  std::vector<Operation *> ops;
+  DenseSet<Value> read;
+  for (Operation &op : block) {
+    if (!putOff.contains(&op))
+      continue;
+    ops.push_back(&op);
+    for (Value operand : op.getOperands()) {
+      Value root = getRoot(operand);
+      if (auto gather = root.getDefiningOp<dist::AllGatherOp>(); gather && !keepsGathered)
+        root = getRoot(gather.getOperand());
+      Operation *from = root.getDefiningOp();
+      bool isThere = isParameter(root) || (from && (putOff.contains(from) || !from->getNumOperands()));
+      if (!isThere && read.insert(root).second)
+        work.weightSaved += amounts.getBytes(root);
+    }
+  }
+  work.weightKernels = readKernelsOf(ops, block);
+}
+
 BodyWork PlacedReader::readBody(Block &block) {
   BodyWork body;
   std::vector<Operation *> ops;
@@ -211,12 +253,7 @@ BodyWork PlacedReader::readBody(Block &block) {
       ops.push_back(&op);
   body.begin = numbers.lookup(ops.empty() ? block.getTerminator() : ops.front());
   body.end = numbers.lookup(block.getTerminator()) + 1;
-  DenseSet<Value> returned;
-  for (Value result : block.getTerminator()->getOperands())
-    returned.insert(getRoot(result));
-  body.kernels = readKernels(
-      ops, [&](Value value) { return returned.contains(value) || saved.contains(value); },
-      [&](Value value) { return gradients.contains(value); }, amounts);
+  body.kernels = readKernelsOf(ops, block);
   body.collectives = readCollectives(block);
   body.values = readValues(block);
   return body;
@@ -296,8 +333,10 @@ LayerWork PlacedReader::read() {
   number();
   readSaved();
   work.forward = readBody(forward);
-  if (backward)
+  if (backward) {
     work.backward = readBody(backward.getBody().front());
+    readWeights();
+  }
   readArguments();
   work.isCutByTensor = llvm::any_of(forward, [&](Operation &op) { return isCutByTensor(&op); });
   return std::move(work);
@@ -343,6 +382,7 @@ public:
     return llvm::any_of(fromAxes.of[kData], [&](int axis) { return llvm::is_contained(value.axes, axis); });
   }
   void translate(BodyWork &body) const;
+  void translate(std::vector<KernelWork> &kernels) const;
   void translate(TrainedParameters &some) const;
   void translate(Amount &amount) const { amount = amount.recut(factor); }
 
@@ -373,10 +413,14 @@ std::vector<int64_t> DataDegrees::translate(ArrayRef<int64_t> axes) const {
   return {translated.begin(), translated.end()};
 }
 
-void DataDegrees::translate(BodyWork &body) const {
-  for (KernelWork &kernel : body.kernels)
+void DataDegrees::translate(std::vector<KernelWork> &kernels) const {
+  for (KernelWork &kernel : kernels)
     for (Amount *amount : {&kernel.flops, &kernel.bytes, &kernel.pairs})
       translate(*amount);
+}
+
+void DataDegrees::translate(BodyWork &body) const {
+  translate(body.kernels);
   for (MovedValue &value : body.collectives) {
     translate(value.bytes);
     value.axes = translate(value.axes);
@@ -403,7 +447,8 @@ std::optional<LayerWork> galvatron::withDataDegree(LayerWork work, const search:
       return std::nullopt;
   degrees.translate(work.forward);
   degrees.translate(work.backward);
-  for (Amount *amount : {&work.inputs, &work.saved, &work.certain})
+  degrees.translate(work.weightKernels);
+  for (Amount *amount : {&work.inputs, &work.saved, &work.certain, &work.weightSaved})
     degrees.translate(*amount);
   for (TrainedParameters &some : work.trained)
     degrees.translate(some);
@@ -528,7 +573,9 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   }
   plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, kept);
   PlacedAmounts amounts(globalBatch, parts, meshAxes.of[int(plan::DimensionId::Dp)]);
-  LayerWork work = PlacedReader(placed, *base->subAxes, meshAxes, amounts, isTied.lookup(layer.getSymName())).read();
+  LayerWork work = PlacedReader(placed, *base->subAxes, meshAxes, amounts, isTied.lookup(layer.getSymName()),
+                                bool(kept.keepGathered))
+                       .read();
   placed.erase();
   return work;
 }

@@ -61,6 +61,10 @@ struct TrainedParameters {
 /// What a layer leaves one device to do.
 struct LayerWork {
   BodyWork forward, backward;
+  /// Of backward, the kernels that schedules which split it put off; none: nothing is put off.
+  std::vector<KernelWork> weightKernels;
+  /// Bytes kept from backward for these: what they read, but for parameters.
+  Amount weightSaved;
   /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
   Amount inputs, saved;
   /// Of both, what is certainly there when backward begins: inputs that it reads, and of `saved` each value that others

@@ -232,6 +232,10 @@ void ProgramCosts::setCompute(search::LayerCost &cost, const LayerWork &work, co
   search::BodyPrice ofBackward = priceBody(device, body, search::BodyPart::Backward, backward, ofPlain);
   cost.forwardSeconds = ofForward.seconds;
   cost.backwardSeconds = ofBackward.seconds;
+  // Measured or not, its share of the kernels: products of gradients, which nothing recomputes.
+  if (backward.total() > 0)
+    cost.weightSeconds =
+        getSeconds(work.weightKernels, samples, device).total() * (ofBackward.seconds / backward.total());
   if (plain == &work)
     return;
   // What is computed again is forward's, and takes what that takes; all of it was measured.
@@ -268,6 +272,7 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
   cost.forwardCollectives = getCollectives(work.forward.collectives, samples);
   cost.backwardCollectives = getCollectives(work.backward.collectives, samples);
   cost.savedBytes = int64_t(work.inputs.of(samples) + work.saved.of(samples));
+  cost.weightSavedBytes = int64_t(work.weightSaved.of(samples));
   cost.boundaryBytes = int64_t(work.boundary.of(samples));
   addStates(cost, work, query);
   return cost;

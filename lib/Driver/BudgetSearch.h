@@ -37,7 +37,7 @@ public:
   /// Both outlive the search.
   BudgetSearch(const search::Problem &problem, LowerFunction lower, const search::SolveOptions &options = {},
                NearPlansOptions near = {})
-      : problem(problem), onePart(withOnePartAStage(problem)), options(options), near(std::move(near)),
+      : problem(problem), onePart(withPlainSchedules(problem)), options(options), near(std::move(near)),
         lowered(std::move(lower)), budget(problem.cluster.memoryBytesPerDevice) {
     this->options.settings = &settings;
   }

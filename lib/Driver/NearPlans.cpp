@@ -37,6 +37,8 @@ static std::string describeLayer(const search::PlannedLayer &layer, int microBat
   std::string text = layer.layerType + " " + search::describe(strategy, layer.dp);
   for (const std::string &name : layer.recomputeValues)
     text += " " + name;
+  if (layer.splitBackward)
+    text += *layer.splitBackward ? " split" : " whole";
   return text;
 }
 

@@ -1,4 +1,4 @@
-// Rounds of search by estimate and lowering, over the schedules with several parts a stage alone.
+// Rounds of search by estimate and lowering, over the schedules with several parts a stage or a split backward alone.
 #include "PartsSearch.h"
 
 #include "galvatron/Search/Check/CheckPlan.h"
@@ -14,13 +14,13 @@ static constexpr double kLeastGain = 1e-4;
 /// With more layers parts of unlike length gain little, and are many.
 static constexpr size_t kManyLayers = 64;
 
-static bool hasParts(search::Schedule schedule) {
-  return schedule == search::Schedule::Interleaved || schedule == search::Schedule::ZeroBubbleV;
+static bool isSearchedLast(search::Schedule schedule) {
+  return schedule == search::Schedule::Interleaved || search::splitsBackward(schedule);
 }
 
-search::Problem galvatron::withOnePartAStage(const search::Problem &problem) {
+search::Problem galvatron::withPlainSchedules(const search::Problem &problem) {
   search::Problem rest = problem;
-  llvm::erase_if(rest.space.schedules, hasParts);
+  llvm::erase_if(rest.space.schedules, isSearchedLast);
   if (rest.space.schedules.empty())
     rest.space.schedules = problem.space.schedules;
   return rest;
@@ -31,7 +31,7 @@ class PartsSearch {
 public:
   PartsSearch(const search::Problem &problem, const search::SolveOptions &options, LoweredPlans &lowered, double limit)
       : asked(problem), options(options), lowered(lowered), memory(problem.cluster.memoryBytesPerDevice), limit(limit) {
-    llvm::erase_if(asked.space.schedules, [](search::Schedule schedule) { return !hasParts(schedule); });
+    llvm::erase_if(asked.space.schedules, [](search::Schedule schedule) { return !isSearchedLast(schedule); });
     asked.space.minPipeline = 2;
     if (asked.layers.size() > kManyLayers)
       asked.space.maxVirtualStages = 1; // numbers of parts that divide the layers alone

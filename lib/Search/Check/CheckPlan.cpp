@@ -408,7 +408,6 @@ bool Judge::price() {
 
 void Judge::memory() {
   // Walk each stage's timetable, layer by layer, with everything that is alive.
-  Computation last = splitsBackward(plan.schedule) ? Computation::Weight : Computation::Backward;
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
     std::int64_t alive = problem.cluster.device.overheadBytes;
@@ -424,12 +423,16 @@ void Judge::memory() {
       const std::vector<std::size_t> &layers = mine[entry.chunk];
       bool forward = entry.phase == Computation::Forward;
       for (std::size_t k = 0; k < layers.size(); ++k) {
-        const LayerCost &cost = priced[forward ? layers[k] : layers[layers.size() - 1 - k]].cost;
+        std::size_t layer = forward ? layers[k] : layers[layers.size() - 1 - k];
+        const LayerCost &cost = priced[layer].cost;
+        bool splits = splitsBackward(plan.schedule) && plan.layers[layer].isBackwardSplit() && cost.weightSeconds > 0;
         if (forward)
           alive += cost.savedBytes;
         peak = std::max(peak, alive + cost.scratchBytes);
-        if (entry.phase == last)
-          alive -= cost.savedBytes;
+        if (entry.phase == Computation::Backward)
+          alive += (splits ? cost.weightSavedBytes : 0) - cost.savedBytes;
+        if (entry.phase == Computation::Weight && splits)
+          alive -= cost.weightSavedBytes;
       }
     }
     report.peakBytesPerStage.push_back(peak);
@@ -455,7 +458,8 @@ void Judge::time() {
     PartTimes &part = times[parts[i]];
     part.forward += priced[i].forward;
     part.backward += priced[i].backward;
-    part.weight += std::min(priced[i].cost.weightSeconds, priced[i].cost.backwardSeconds);
+    if (layer.isBackwardSplit())
+      part.weight += std::min(priced[i].cost.weightSeconds, priced[i].cost.backwardSeconds);
     tails[layer.stage] += priced[i].tail;
     if (i == 0)
       continue;

@@ -32,9 +32,6 @@ SearchSpace SearchSpace::supported() {
   for (int level = 1; level <= 3; ++level)
     if (runs({.zero = level}))
       space.zeroLevels |= 1u << level;
-  // Zero-bubble plans are lowered as they are given; that the search looks for them is to come: it lacks the seconds and
-  // bytes of gradients of weights apart (`ProgramCosts`).
-  std::erase_if(space.schedules, [](Schedule schedule) { return splitsBackward(schedule); });
   return space;
 }
 

@@ -58,6 +58,7 @@ struct LayerWork {
   int kernels = 0;
   double attention = 0; ///< seconds
   double saved = 0, scratch = 0;
+  double weightSaved = 0;        ///< what gradients of weights read: products' operands, gradients of their results
   double again = 0, dropped = 0; ///< seconds and bytes of values recomputed
   double input = 0;              ///< bytes of the layer's input as it lies between layers
   double local = 0;              ///< bytes of the boundary value before tp cuts it
@@ -123,6 +124,11 @@ void LayerWork::addBlock() {
   // Input, both norms' results, middle residual; q, k, v, attention's result;
   // the feed-forward's inner values; what experts were given.
   saved = e * (cut * h * 4 + inside * (2 * h + 2 * width + top * mlp * f) + moved / 4);
+  // Of each product its operand and the gradient of its result: those of norms' results, q, k, v, attention's result,
+  // the residuals, the inner values and what experts were given. As much as forward saves.
+  weightSaved = saved;
+  if (s.keepGathered)
+    weightSaved += e * (here - cut) * h * 2;
   if (s.keepGathered) // norms' results whole, keys and values of all positions
     saved += e * ((here - cut) * h * 2 + inside * 2 * width * (s.cp - 1));
   scratch = e * (inside * (2 * h + 2 * top * f) + here * h * 2);
@@ -171,9 +177,12 @@ void LayerWork::addHead() {
   flops = 2 * inside * v * h;
   traffic = e * cut * h * 3 + 4 * inside * v * 3;
   kernels = 5;
-  saved = e * cut * h * 2 + 4 * inside * v; // logits in fp32
-  if (s.keepGathered)
+  saved = e * cut * h * 2 + 4 * inside * v;   // logits in fp32
+  weightSaved = e * cut * h + 4 * inside * v; // the norm's result, the gradient of logits
+  if (s.keepGathered) {
     saved += e * (here - cut) * h;
+    weightSaved += e * (here - cut) * h;
+  }
   scratch = 4 * inside * v + e * here * h;
 }
 
@@ -191,6 +200,7 @@ Result<LayerCost> ShapeCosts::cost(const CostQuery &query) const {
   // One of the two is the weight's.
   cost.weightSeconds = work.flops / device.matmulFlopsPerSecond;
   cost.savedBytes = wholeBytes(work.saved);
+  cost.weightSavedBytes = wholeBytes(work.weightSaved);
   cost.scratchBytes = wholeBytes(work.scratch);
   addTensor(cost, s, work.body, work.local);
   addSequence(cost, s, work.body, work.body.boundary);

@@ -105,6 +105,8 @@ Result<LayerCost> ProfiledCosts::cost(const CostQuery &query) const {
   double local = boundary / (double(s.ulysses) * s.cp);
   addTensor(cost, s, body, local);
   addSequence(cost, s, body, boundary);
+  // Operands of products and gradients of their results are about what forward saves; no profile tells them apart.
+  cost.weightSavedBytes = wholeBytes(savedBytes);
   if (s.recompute) {
     repeatForward(cost);
     scratch += savedBytes; // the layer's working set, once

@@ -10,23 +10,33 @@
 namespace galvatron::search {
 
 namespace {
-/// Options of tied layers limited to those alike.
-std::shared_ptr<const std::vector<OptionLists>> withTied(const std::shared_ptr<const Setting> &setting,
-                                                         const std::optional<TiedStrategy> &tied) {
-  if (!tied)
+/// Options of a schedule, those of tied layers limited to those alike.
+std::shared_ptr<const std::vector<OptionLists>> optionsFor(const std::shared_ptr<const Setting> &setting,
+                                                           Schedule schedule, const std::optional<TiedStrategy> &tied) {
+  auto isOut = [&](const Option &option, std::size_t type) {
+    return !fitsSchedule(option, schedule) ||
+           (tied && setting->tied[type] && TiedStrategy::of(option.strategy) != *tied);
+  };
+  auto isWhole = [&](const OptionLists &byType) {
+    for (std::size_t type = 0; type < byType.size(); ++type)
+      if (std::any_of(byType[type].begin(), byType[type].end(),
+                      [&](const Option &option) { return isOut(option, type); }))
+        return false;
+    return true;
+  };
+  if (std::all_of(setting->options->begin(), setting->options->end(), isWhole))
     return setting->options;
   auto lists = std::make_shared<std::vector<OptionLists>>(*setting->options);
   for (OptionLists &byType : *lists)
     for (std::size_t type = 0; type < byType.size(); ++type)
-      if (setting->tied[type])
-        std::erase_if(byType[type], [&](const Option &option) { return TiedStrategy::of(option.strategy) != *tied; });
+      std::erase_if(byType[type], [&](const Option &option) { return isOut(option, type); });
   return lists;
 }
 } // namespace
 
 Candidate::Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape,
                      std::optional<TiedStrategy> tiedStrategy)
-    : base(std::move(setting)), form(shape), lists(withTied(base, tiedStrategy)), tied(tiedStrategy),
+    : base(std::move(setting)), form(shape), lists(optionsFor(base, shape.schedule, tiedStrategy)), tied(tiedStrategy),
       timetableBound(makePipelineBound()), least(lowerBound()) {}
 
 int Candidate::leastInFlight() const {
@@ -41,7 +51,7 @@ int Candidate::leastInFlight() const {
 }
 
 const std::vector<std::pair<double, double>> &Candidate::hullOf(int type) const {
-  return base->hulls->find({type, leastInFlight(), mayReunite(), tied}, [&] {
+  return base->hulls->find({type, leastInFlight(), mayReunite(), splitsBackward(form.schedule), tied}, [&] {
     std::vector<std::pair<double, double>> points;
     for (const OptionLists &byType : *lists)
       for (const Option &option : byType[type])

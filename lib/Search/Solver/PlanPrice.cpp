@@ -129,6 +129,8 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
                            option.strategy, option.dp, timetable.shape().stageOf(choice.partOf[layer])});
     if (plan.schedule == Schedule::ZeroBubbleV) // which a stage does not say where the model turns
       plan.layers.back().chunk = timetable.shape().chunkOf(choice.partOf[layer]);
+    if (splitsBackward(plan.schedule))
+      plan.layers.back().splitBackward = option.splits;
     plan.layers.back().block = problem.layers[layer].block;
     if (const std::vector<std::string> &known = problem.layers[layer].recomputableValues; !known.empty())
       plan.recomputableValues[problem.layers[layer].layerType] = known;
@@ -166,7 +168,7 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
       setting = std::move(*made);
   setting.forgetTables(); // the plan may bring layouts of its own
   GivenPlan given{std::move(setting), Timetable(plan.shape()), {}, {}};
-  std::map<std::tuple<int, int, Strategy, int>, const Option *> priced;
+  std::map<std::tuple<int, int, Strategy, int, std::optional<bool>>, const Option *> priced;
   std::vector<int> parts = plan.partOfLayers();
   for (std::size_t layer = 0; layer < plan.layers.size(); ++layer) {
     const PlannedLayer &planned = plan.layers[layer];
@@ -176,9 +178,12 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
     Strategy strategy = planned.strategy;
     strategy.values = *values;
     int stageClass = given.setting.classOf[planned.stage];
-    const Option *&option = priced[{given.setting.typeOf[layer], stageClass, strategy, planned.dp}];
+    std::optional<bool> split;
+    if (splitsBackward(plan.schedule))
+      split = planned.isBackwardSplit();
+    const Option *&option = priced[{given.setting.typeOf[layer], stageClass, strategy, planned.dp, split}];
     if (!option) {
-      Result<Option> cost = given.setting.price(int(layer), strategy, planned.dp, stageClass);
+      Result<Option> cost = given.setting.price(int(layer), strategy, planned.dp, stageClass, split);
       if (!cost)
         return Error{"layer '" + planned.path + "' cannot take " + describe(strategy, planned.dp) + ": " +
                      cost.error().message};
@@ -240,7 +245,8 @@ std::vector<LayerReason::Alternative> alternativesOf(const Setting &setting, con
   constexpr std::size_t kTimed = 12;
   std::vector<std::pair<double, const Option *>> likely;
   for (const Option &option : setting.optionsOf(stage)[setting.typeOf[layer]])
-    if (option.strategy != chosen.strategy || option.dp != chosen.dp)
+    if ((option.strategy != chosen.strategy || option.dp != chosen.dp) &&
+        fitsSchedule(option, timetable.shape().schedule))
       likely.emplace_back(aroundLayer(setting, timetable.shape(), choice, layer, option), &option);
   std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
     return std::tuple{a.first, a.second->strategy, a.second->dp} <

@@ -193,7 +193,7 @@ std::int64_t Setting::bytesOf(const Communicators &communicators) const {
   return problem->cluster.device.overhead.ofGroups(all);
 }
 
-Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int stageClass) {
+Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int stageClass, std::optional<bool> split) {
   CostQuery query{&problem->layers[layer], strategy, dp, microBatchSamples, microBatches};
   Result<LayerCost> cost = problem->costs->cost(query);
   if (!cost)
@@ -209,11 +209,18 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
   const GroupShapes &groups = groupsOf(strategy, dp);
   option.forward = collectives(cost->forwardCollectives, groups, option, cost->forwardSeconds, stageClass);
   option.backward = collectives(cost->backwardCollectives, groups, option, backward, stageClass);
-  option.weight = std::min(cost->weightSeconds, cost->backwardSeconds);
   option.communication = std::max(0.0, option.forward + option.backward - cost->forwardSeconds - backward);
   option.tail = stepSeconds(*cost, groups, option, stageClass) + cost->updateSeconds;
   option.state = cost->stateBytes;
   option.saved = cost->savedBytes;
+  if (cost->weightSeconds > 0) {
+    bool keepsMore = cost->weightSavedBytes > cost->savedBytes;
+    option.splits = split.value_or(!keepsMore);
+    option.keepsForWeights = *option.splits && keepsMore;
+    option.weight = *option.splits ? std::min(cost->weightSeconds, cost->backwardSeconds) : 0;
+    if (option.keepsForWeights)
+      option.saved = cost->weightSavedBytes;
+  }
   option.communicators = communicatorsOf(*cost, groups, option);
   option.scratch = cost->scratchBytes + bytesOf(option.communicators);
   option.boundary = cost->boundaryBytes;
@@ -358,10 +365,11 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
 }
 
 namespace {
-/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
+/// Whether `other` is no worse anywhere, and under no schedule, when it takes `extra` more seconds.
 /// Forward and backward count apart: a timetable weighs them differently.
 bool noWorse(const Option &other, const Option &option, double extra) {
-  return other.forward + extra <= option.forward && other.backward + extra <= option.backward &&
+  return other.keepsForWeights <= option.keepsForWeights && other.forward + extra <= option.forward &&
+         other.backward + extra <= option.backward &&
          other.backward - other.weight + extra <= option.backward - option.weight && other.weight <= option.weight &&
          other.tail <= option.tail && other.state <= option.state && other.saved <= option.saved &&
          other.scratch <= option.scratch;
@@ -487,10 +495,10 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
   for (std::size_t type = 0; type < (*setting.options)[0].size(); ++type) {
     int layer = setting.exampleOf[type];
     bool isBlock = problem.layers[layer].role == LayerRole::Block;
-    auto offer = [&](const Strategy &strategy, int dp) -> std::optional<Option> {
+    auto offerOnce = [&](const Strategy &strategy, int dp, std::optional<bool> split) -> std::optional<Option> {
       std::vector<Option> made;
       for (int each = 0; each < classes; ++each) {
-        Result<Option> option = setting.price(layer, strategy, dp, each);
+        Result<Option> option = setting.price(layer, strategy, dp, each, split);
         if (!option) {
           setting.refusal = option.error().message;
           return std::nullopt;
@@ -500,6 +508,12 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
       for (int each = 0; each < classes; ++each)
         (*setting.options)[each][type].push_back(made[each]);
       return made[0];
+    };
+    auto offer = [&](const Strategy &strategy, int dp) {
+      std::optional<Option> made = offerOnce(strategy, dp, {});
+      if (made && made->splits == false && stages > 1)
+        offerOnce(strategy, dp, true);
+      return made;
     };
     std::size_t names = space.recomputeValues && space.recompute && isBlock
                             ? problem.costs->recomputableValues(problem.layers[layer]).size()

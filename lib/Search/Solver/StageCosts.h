@@ -56,7 +56,12 @@ struct Option {
   int layout = 0; ///< index into Setting::layouts
   // One micro-batch, communication included: what is hidden is subtracted.
   double forward = 0, backward = 0;
-  double weight = 0; ///< of `backward`, what may be put off
+  double weight = 0; ///< of `backward`, what is put off under schedules that split it
+  /// Whether weights' gradients are put off there; nothing: there are none.
+  std::optional<bool> splits = {};
+  /// For schedules that split backwards alone: keeps more for weights' gradients than forward does, which is in
+  /// `saved`.
+  bool keepsForWeights = false;
   double computeForward = 0, computeBackward = 0, recompute = 0, communication = 0;
   double tail = 0; ///< once a step
   std::int64_t state = 0, saved = 0, scratch = 0, boundary = 0;
@@ -67,6 +72,11 @@ struct Option {
   Communicators communicators{}; ///< what libraries keep for these is in `scratch`
   double time() const { return forward + backward; }
 };
+
+/// Whether plans under the schedule may take it.
+inline bool fitsSchedule(const Option &option, Schedule schedule) {
+  return !option.keepsForWeights || splitsBackward(schedule);
+}
 
 /// What layers with a tied parameter have in common: it has one placement, and its states one level of ZeRO.
 struct TiedStrategy {
@@ -100,8 +110,9 @@ public:
   static Result<Setting> make(const Problem &problem, int stages, int microBatches, plan::Mesh mesh);
 
   /// Prices one strategy of one layer on stages of one class; error from the cost
-  /// source.
-  Result<Option> price(int layer, const Strategy &strategy, int dp, int stageClass = 0);
+  /// source. `split`: whether gradients of weights are put off; nothing: where they keep no more than forward does, so
+  /// that it is no worse under any schedule.
+  Result<Option> price(int layer, const Strategy &strategy, int dp, int stageClass = 0, std::optional<bool> split = {});
 
   /// `strategy` with what it leaves to choose settled, in each way that is worth a price.
   std::vector<Strategy> settle(int layer, const Strategy &strategy, int dp);
@@ -116,9 +127,9 @@ public:
   /// By class of stage (stages whose links are alike), then type. An index means
   /// the same strategy in every class. Copies of a setting share it.
   std::shared_ptr<std::vector<OptionLists>> options;
-  /// Of `options`, and shared as they are: by layer type, micro-batches kept, whether layers may reunite, and what tied
-  /// layers share.
-  using HullKey = std::tuple<int, int, bool, std::optional<TiedStrategy>>;
+  /// Of `options`, and shared as they are: by layer type, micro-batches kept, whether layers may reunite, whether
+  /// backwards are split, and what tied layers share.
+  using HullKey = std::tuple<int, int, bool, bool, std::optional<TiedStrategy>>;
   std::shared_ptr<OptionHulls<HullKey>> hulls = std::make_shared<OptionHulls<HullKey>>();
   std::vector<int> classOf; ///< by stage
   std::vector<Layout> layouts;

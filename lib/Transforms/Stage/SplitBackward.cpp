@@ -17,6 +17,7 @@
 #include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Placement/WeightGradients.h"
 
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
@@ -35,10 +36,6 @@ static bool isConstant(Value value) { return matchPattern(value, m_Constant()); 
 
 /// What reads elements where they lie.
 static bool isView(Operation *op) { return isa<graph::ReshapeOp, graph::TransposeOp, graph::SliceOp>(op); }
-
-static bool isCollective(Operation *op) {
-  return isa<dist::DistDialect>(op->getDialect()) && !isa<dist::ShardOp, dist::ReturnOp>(op);
-}
 
 namespace {
 
@@ -59,9 +56,6 @@ public:
   unsigned getNumKept() const { return kept.size(); }
 
 private:
-  using Ops = llvm::DenseSet<Operation *>;
-  void addSlice(Value value, Ops &slice);
-  void choosePutOff();
   Value mapped(Value value);
   Operation *clone(Operation *op);
   void createWeights();
@@ -77,49 +71,13 @@ private:
   bool keepsGathered;
   OpBuilder builder;
 
-  Ops putOff;
+  llvm::DenseSet<Operation *> putOff;
   llvm::SetVector<Value> kept;
   SmallVector<int64_t> parameters; // whose gradients are put off
   IRMapping mapping;               // of the backward's values to the weights body's
 };
 
 } // namespace
-
-/// The ops that compute a value, with it.
-void LayerSplit::addSlice(Value value, Ops &slice) {
-  SmallVector<Value> left = {value};
-  while (!left.empty())
-    if (Operation *op = left.pop_back_val().getDefiningOp(); op && slice.insert(op).second)
-      llvm::append_range(left, op->getOperands());
-}
-
-void LayerSplit::choosePutOff() {
-  Ops forInputs, forProducts;
-  for (Value gradient : terminator->getOperands().take_front(numInputGradients))
-    addSlice(gradient, forInputs);
-  llvm::DenseSet<Value> ofOutputs; // what depends on gradients of outputs: all else is forward's, recomputed
-  for (BlockArgument argument : block.getArguments().take_front(numOutputGradients))
-    ofOutputs.insert(argument);
-  for (Operation &op : block)
-    if (llvm::any_of(op.getOperands(), [&](Value operand) { return ofOutputs.contains(operand); }))
-      ofOutputs.insert_range(op.getResults());
-  auto isGradientProduct = [&](Operation *op) {
-    return isa<graph::EinsumOp>(op) && !forInputs.contains(op) && ofOutputs.contains(op->getResult(0));
-  };
-  for (Value gradient : terminator->getOperands().drop_front(numInputGradients)) {
-    Ops slice;
-    addSlice(gradient, slice);
-    if (llvm::any_of(slice, isGradientProduct))
-      forProducts.insert_range(slice);
-  }
-  for (Operation &op : block.without_terminator()) {
-    bool follows =
-        llvm::any_of(op.getOperands(), [&](Value operand) { return putOff.contains(operand.getDefiningOp()); });
-    bool moves = forProducts.contains(&op) && (isGradientProduct(&op) || isCollective(&op));
-    if (!forInputs.contains(&op) && (follows || moves))
-      putOff.insert(&op);
-  }
-}
 
 Operation *LayerSplit::clone(Operation *op) {
   for (Value operand : op->getOperands())
@@ -194,9 +152,7 @@ void LayerSplit::shrinkBackward() {
 }
 
 bool LayerSplit::run() {
-  if (!numInputGradients)
-    return false;
-  choosePutOff();
+  putOff = findWeightGradients(block, numOutputGradients, numInputGradients);
   if (putOff.empty())
     return false;
   createWeights();

@@ -433,6 +433,38 @@ TEST(StrategyCosts, padded_layers_cost_what_they_are_padded_to) {
   EXPECT_EQ(other.error().message, "layers of type 'decoder' are padded for other strategies");
 }
 
+/// Of 128 tokens in f32: two norms' results and the gradients of the two residuals (24 each), queries and attention's
+/// result (16 each), keys and values (8 each), three inner values (40 each).
+constexpr int64_t kKeptForWeights = 128 * 4 * (4 * 24 + 2 * 16 + 2 * 8 + 3 * 40);
+
+TEST(StrategyCosts, gradients_of_weights_have_seconds_and_bytes_of_their_own) {
+  reference::Program program = makeLlama();
+  ProgramCosts costs(*program.module, search::Cluster(), 8);
+  auto plain = price(costs, "decoder", {}), recomputed = price(costs, "decoder", {.recompute = true}),
+       cut = price(costs, "decoder", {.tp = 2}), spread = price(costs, "decoder", {}, 2);
+  ASSERT_TRUE(plain && recomputed && cut && spread);
+  EXPECT_EQ(plain->weightSavedBytes, kKeptForWeights);
+  EXPECT_EQ(recomputed->weightSavedBytes, kKeptForWeights);
+  EXPECT_GT(recomputed->weightSavedBytes, recomputed->savedBytes);
+  EXPECT_EQ(cut->weightSavedBytes, (kKeptForWeights + 128 * 4 * 4 * 24) / 2); // tp cuts all but what has hidden size
+  EXPECT_EQ(spread->weightSavedBytes, kKeptForWeights / 2);
+  for (const auto &cost : {plain, recomputed, cut, spread}) {
+    EXPECT_GT(cost->weightSeconds, 0);
+    EXPECT_LT(cost->weightSeconds, cost->backwardSeconds);
+  }
+  EXPECT_NEAR(recomputed->weightSeconds, plain->weightSeconds, 1e-9 * plain->weightSeconds);
+}
+
+/// Words have no gradient: nothing waits for the backward of a table.
+TEST(StrategyCosts, an_embedding_has_nothing_to_put_off) {
+  reference::Program program = makeLlama();
+  ProgramCosts costs(*program.module, search::Cluster(), 8);
+  auto cost = price(costs, "embedding", {});
+  ASSERT_TRUE(cost) << cost.error().message;
+  EXPECT_EQ(cost->weightSeconds, 0);
+  EXPECT_EQ(cost->weightSavedBytes, 0);
+}
+
 /// Worth nothing to the search, possible by hand.
 TEST(StrategyCosts, a_layer_of_which_tp_cuts_nothing) {
   reference::Program program(R"(

@@ -271,30 +271,31 @@ TEST(BudgetSearch, a_plan_that_does_not_hold_what_it_says_is_an_error_and_not_lo
   EXPECT_THAT(trace, IsEmpty());
 }
 
-/// Two stages of one rank, whose plans may have several parts a stage.
-Problem problemOfParts(const RandomCosts &costs, int64_t memory) {
+/// Two stages of one rank, also under a schedule with several parts a stage or a split backward.
+Problem problemOfParts(const RandomCosts &costs, int64_t memory,
+                       search::Schedule schedule = search::Schedule::Interleaved) {
   Problem problem = randomProblem(costs, 2, 8, 4, memory);
   problem.space.stages = 2;
-  problem.space.schedules.push_back(search::Schedule::Interleaved);
+  problem.space.schedules.push_back(schedule);
   return problem;
 }
 
 /// By estimates that hold, the answer is the search's, whatever the schedule; by others it fits, and nothing that was
 /// lowered and fits is faster.
-TEST(BudgetSearch, takes_several_parts_a_stage_where_they_are_faster) {
-  int interleaved = 0, above = 0;
+void expectFasterUnder(search::Schedule schedule) {
+  int taken = 0, above = 0;
   for (unsigned seed = 0; seed < 6; ++seed) {
-    RandomCosts costs(seed);
-    int64_t roomy = getMostBytes(*answerOf(problemOfParts(costs, kPlenty), FakeLowering{}).plan);
+    RandomCosts costs(seed, /*keepsForWeights=*/true);
+    int64_t roomy = getMostBytes(*answerOf(problemOfParts(costs, kPlenty, schedule), FakeLowering{}).plan);
     for (int64_t memory : {roomy, roomy * 9 / 10, roomy * 3 / 4}) {
-      Problem problem = problemOfParts(costs, memory);
+      Problem problem = problemOfParts(costs, memory, schedule);
       search::Result<search::Solution> best = search::solve(problem);
       BudgetAnswer answer = answerOf(problem, FakeLowering{});
       ASSERT_EQ(bool(answer.plan), bool(best->plan));
       if (!answer.plan)
         continue;
       EXPECT_DOUBLE_EQ(answer.plan->predictedStepSeconds, best->plan->predictedStepSeconds);
-      interleaved += answer.plan->schedule == search::Schedule::Interleaved;
+      taken += answer.plan->schedule == schedule;
       std::vector<Plan> trace;
       FakeLowering wrong{.share = 0.9, .spread = 0.4, .trace = &trace};
       answer = answerOf(problem, wrong);
@@ -303,14 +304,23 @@ TEST(BudgetSearch, takes_several_parts_a_stage_where_they_are_faster) {
       EXPECT_LE(getMostBytes(*answer.plan), memory);
       for (Plan plan : trace) {
         setBytes(plan, *FakeLowering{0.9, 0.4}(plan));
-        above += plan.virtualStages > 1 && getMostBytes(plan) > memory;
+        above += plan.schedule == schedule && getMostBytes(plan) > memory;
         if (getMostBytes(plan) <= memory)
           EXPECT_GE(plan.predictedStepSeconds, answer.plan->predictedStepSeconds * (1 - 1e-9));
       }
     }
   }
-  EXPECT_GT(interleaved, 5);
+  EXPECT_GT(taken, 5);
   EXPECT_GT(above, 0); // some took more than they were thought to, and others were tried
+}
+
+TEST(BudgetSearch, takes_several_parts_a_stage_where_they_are_faster) {
+  expectFasterUnder(search::Schedule::Interleaved);
+}
+
+TEST(BudgetSearch, takes_split_backwards_where_they_are_faster) {
+  expectFasterUnder(search::Schedule::ZeroBubble);
+  expectFasterUnder(search::Schedule::ZeroBubbleV);
 }
 
 TEST(BudgetSearch, a_stage_of_other_parts_is_another_stage) {

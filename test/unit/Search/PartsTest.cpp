@@ -19,20 +19,18 @@ using namespace galvatron::search;
 using namespace galvatron::search::testing;
 
 namespace {
-/// Everything that the choice of a layer brings: none, or recomputation.
-struct Choices {
-  LayerCost plain, recomputed;
-};
-
 /// Seconds of the best plan of `shape`, one rank a stage; 0: none fits.
 class EveryPlan {
 public:
   EveryPlan(const Problem &problem, const PipelineShape &shape) : problem(problem), shape(shape), timetable(shape) {
     for (const Layer &layer : problem.layers) {
       CostQuery query{&layer, {}, 1, problem.globalBatch / shape.microBatches, shape.microBatches};
-      choices.emplace_back().plain = *problem.costs->cost(query);
-      query.strategy.recompute = true;
-      choices.back().recomputed = *problem.costs->cost(query);
+      choices.emplace_back();
+      for (bool recompute : {false, true}) {
+        query.strategy.recompute = recompute;
+        if (!recompute || layer.role == LayerRole::Block) // the ends recompute nothing
+          addChoices(*problem.costs->cost(query));
+      }
     }
   }
 
@@ -57,19 +55,33 @@ private:
     }
   }
 
-  void tryAll(const std::vector<int> &partOf) {
-    int layers = int(choices.size());
-    for (unsigned recomputed = 0; recomputed < 1u << (layers - 2); ++recomputed)
-      price(partOf, recomputed << 1); // the ends recompute nothing
+  /// Whole, and with weights' gradients put off. Where that keeps no more there is no reason for the whole.
+  void addChoices(LayerCost cost) {
+    if (splitsBackward(shape.schedule) && cost.weightSavedBytes > cost.savedBytes) {
+      LayerCost whole = cost;
+      whole.weightSeconds = 0;
+      choices.back().push_back(whole);
+      cost.savedBytes = cost.weightSavedBytes;
+    }
+    choices.back().push_back(cost);
   }
 
-  void price(const std::vector<int> &partOf, unsigned recomputed) {
+  void tryAll(const std::vector<int> &partOf) {
+    std::vector<std::size_t> chosen(choices.size(), 0);
+    for (std::size_t at = 0; at < choices.size();) {
+      price(partOf, chosen);
+      for (at = 0; at < choices.size() && ++chosen[at] == choices[at].size(); ++at)
+        chosen[at] = 0;
+    }
+  }
+
+  void price(const std::vector<int> &partOf, const std::vector<std::size_t> &chosen) {
     std::vector<PartTimes> times(shape.parts());
     std::vector<std::int64_t> saved(shape.parts(), 0), state(shape.stages, 0), scratch(shape.stages, 0);
     std::vector<double> tail(shape.stages, 0);
     LinkModel links(problem.cluster, problem.cluster.inter);
     for (std::size_t i = 0; i < choices.size(); ++i) {
-      const LayerCost &cost = recomputed >> i & 1 ? choices[i].recomputed : choices[i].plain;
+      const LayerCost &cost = choices[i][chosen[i]];
       int part = partOf[i], stage = shape.stageOf(part);
       times[part].forward += cost.forwardSeconds;
       times[part].backward += cost.backwardSeconds + cost.recomputeSeconds;
@@ -98,7 +110,7 @@ private:
   const Problem &problem;
   PipelineShape shape;
   Timetable timetable;
-  std::vector<Choices> choices;
+  std::vector<std::vector<LayerCost>> choices; ///< of each layer, everything that its choice brings
   double least = 0;
 };
 
@@ -113,10 +125,10 @@ Problem problemOf(const RandomCosts &costs, Schedule schedule, int stages, int l
   return problem;
 }
 
-void expectBest(Schedule schedule, int stages, int layers, int &fitting, int &without) {
+void expectBest(Schedule schedule, int stages, int layers, int &fitting, int &without, bool keepsForWeights = false) {
   for (unsigned seed = 0; seed < 3; ++seed)
     for (std::int64_t memory : {2500000, 5000000, 9000000, 30000000}) {
-      RandomCosts costs(seed);
+      RandomCosts costs(seed, keepsForWeights);
       Problem problem = problemOf(costs, schedule, stages, layers, memory);
       double wanted = EveryPlan(problem, {schedule, stages, 2, 2 * stages}).best();
       SolveOptions options;
@@ -140,6 +152,7 @@ TEST(Parts, the_search_finds_the_best_of_all_plans) {
     expectBest(schedule, 2, 9, fitting, without);
     expectBest(schedule, 3, 10, fitting, without);
   }
+  expectBest(Schedule::ZeroBubbleV, 2, 8, fitting, without, /*keepsForWeights=*/true);
 
   EXPECT_GT(fitting, 20);
   EXPECT_GT(without, 2);

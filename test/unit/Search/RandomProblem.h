@@ -18,7 +18,8 @@ namespace galvatron::search::testing {
 
 class RandomCosts : public CostSource {
 public:
-  explicit RandomCosts(unsigned seed) : seed(seed) {}
+  /// `keepsForWeights`: gradients of weights that are put off keep something, more than forward where it recomputes.
+  explicit RandomCosts(unsigned seed, bool keepsForWeights = false) : seed(seed), keepsForWeights(keepsForWeights) {}
 
   Result<LayerCost> cost(const CostQuery &query) const override {
     const Strategy &s = query.strategy;
@@ -49,6 +50,8 @@ public:
     cost.scratchBytes = std::int64_t(2e5 * draw());
     cost.weightSeconds = 0.4 * draw() * cost.backwardSeconds;
     cost.boundaryBytes = 8000 * query.microBatchSamples;
+    if (keepsForWeights)
+      cost.weightSavedBytes = std::int64_t(4e5 * share * draw());
     return cost;
   }
   /// One: with more, the search tries only some of the sets.
@@ -58,6 +61,7 @@ public:
 
 private:
   unsigned seed;
+  bool keepsForWeights;
 };
 
 /// `units`: embedding, layers of one or two types, head.

@@ -77,9 +77,13 @@ private:
               continue;
             strategy.strided = strided;
             strategy.values = values;
-            Result<Option> option = setting.price(layer, strategy, dp);
+            Result<Option> option = setting.price(layer, strategy, dp, 0, true);
             ASSERT_TRUE(option) << option.error().message;
-            options[layer].push_back(*option);
+            // Split, and where that keeps more also whole.
+            if (splitsBackward(schedule))
+              options[layer].push_back(*option);
+            if (!splitsBackward(schedule) || option->keepsForWeights)
+              options[layer].push_back(*setting.price(layer, strategy, dp, 0, false));
           }
     }
     Timetable timetable({schedule, setting.stages, 1, setting.microBatches});
@@ -177,6 +181,38 @@ TEST(Space, zero_bubble_equals_enumeration) {
       }
     }
   EXPECT_GT(feasible, 40);
+}
+
+/// Where gradients of weights that are put off keep more than forward does, each layer's backward is split or whole.
+TEST(Space, split_backwards_equal_enumeration) {
+  int feasible = 0, split = 0, whole = 0;
+  for (unsigned seed = 0; seed < 4; ++seed)
+    for (auto [devices, layers] : {std::pair{2, 5}, {3, 4}}) {
+      RandomCosts costs(seed, /*keepsForWeights=*/true);
+      Problem problem = randomProblem(costs, devices, layers, 2 * devices, 0, 2);
+      problem.space.schedules = {Schedule::ZeroBubble, Schedule::OneFOneB};
+      problem.space.stages = devices;
+      problem.space.keepGathered = false;
+      Enumeration enumeration(problem, {1500000, 2200000, 3000000, 4500000, 9000000});
+      for (auto [budget, wanted] : enumeration.best) {
+        problem.cluster.memoryBytesPerDevice = budget;
+        Solution solution = solved(problem);
+        EXPECT_NEAR(secondsOf(solution), wanted, 1e-9 * wanted)
+            << "seed " << seed << ", " << devices << " devices, budget " << budget;
+        feasible += wanted > 0;
+        if (!solution.plan)
+          continue;
+        CheckReport report = checkPlan(problem, *solution.plan);
+        EXPECT_TRUE(report.ok()) << report.complaints.front();
+        for (const PlannedLayer &layer : solution.plan->layers) {
+          EXPECT_EQ(layer.splitBackward.has_value(), splitsBackward(solution.plan->schedule));
+          (layer.splitBackward.value_or(false) ? split : whole)++;
+        }
+      }
+    }
+  EXPECT_GT(feasible, 20);
+  EXPECT_GT(split, 10);
+  EXPECT_GT(whole, 2);
 }
 
 /// Some of everything that may be switched off.

@@ -34,6 +34,8 @@ struct PlannedLayer {
   std::optional<int> chunk = {};
   /// Whether weights have a backward of their own; nothing: the compiler chooses.
   std::optional<bool> splitBackward = {};
+  /// That, or what the compiler chooses, under a schedule that splits backwards: all but what ends in the loss.
+  bool isBackwardSplit() const { return splitBackward.value_or(role != LayerRole::Head); }
 };
 
 /// Where a rank's predicted memory goes, per stage (all ranks of a stage need

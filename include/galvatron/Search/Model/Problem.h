@@ -97,6 +97,8 @@ struct LayerCost {
   std::int64_t tiedStateBytes = 0;
   /// Kept from forward to backward, for each micro-batch in flight.
   std::int64_t savedBytes = 0;
+  /// Kept from backward to the gradients of weights where these are put off: what they read of forward and of backward.
+  std::int64_t weightSavedBytes = 0;
   /// Working memory beyond that, while the layer runs.
   std::int64_t scratchBytes = 0;
   /// Of states and what is kept, what every program of the layer has at once when backward begins: states that outlast
