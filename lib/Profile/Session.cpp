@@ -233,6 +233,7 @@ Status Session::resume() {
     if (model)
       profile.models = {model->model};
     status = toStatus(journal.open(options.folder, profile, options.restart));
+    guessBodies(profile, isCuda(), works); // as rank 0 alone decides, the order stays
     std::vector<std::string> names = namesIn(profile);
     std::set<std::string> known(names.begin(), names.end());
     for (std::size_t index = 0; index < works.size(); ++index) {
@@ -509,7 +510,8 @@ Status Session::run(int &code) {
   }
   profile.leftOut = model ? model->leftOut : std::vector<std::string>();
   if (isCuda()) {
-    warn("galvatron-profile has not been checked on several GPUs, or against other programs there: compare before you rely on it");
+    warn("galvatron-profile has not been checked on several GPUs, or against other programs there: compare before you "
+         "rely on it");
     if (options.measuresHardware() && options.wants("overlap"))
       profile.leftOut.push_back("overlap: not measured on GPUs by this version");
   }
