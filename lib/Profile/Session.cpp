@@ -47,6 +47,8 @@ constexpr double kForTheRest = 1.5;
 constexpr std::int64_t kColdBytes = 128ll << 20;
 /// Seconds after which a figure that does not repeat will not, where a call takes less.
 constexpr double kLongest = 2;
+/// The same of bodies on a device whose power limit moves what it runs, in rounds as long as that takes.
+constexpr double kLongestUnderLoad = 8;
 /// For the comparison of devices.
 constexpr std::int64_t kLeastBytes = 8 << 20, kLeastGpuBytes = 256 << 20;
 
@@ -309,7 +311,8 @@ double Session::decide(const Work &work, std::size_t after) {
     profile.leftOut.push_back(work.name() + ": too little time");
     return 0;
   }
-  return std::max(std::min(left / double(after + 1), kLongest), 3 * expected);
+  bool isUnderLoad = isCuda() && std::holds_alternative<BodyGroup>(work.what);
+  return std::max(std::min(left / double(after + 1), isUnderLoad ? kLongestUnderLoad : kLongest), 3 * expected);
 }
 
 /// As a journal and a profile have it; of bodies those that `profile` lacks: another model may have the others.
