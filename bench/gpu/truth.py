@@ -7,7 +7,7 @@
 run calls galvatron-profile (hardware, then each prepared model) and galvatron-search --predict for every program, writes
 predictions.json, and only then starts the first of them. Long sequences are predicted twice: from bodies of that length, and from
 those of 4,096 to 16,384 tokens alone (`short`). Results go to truth.json as they come: error of the step, memory told
-against memory in use. --only is a part of programs' names; --parts says which of profile, predict and run are done, so that a later call
+against memory in use. --only is parts of programs' names, and measures no other model's bodies; --parts says which of profile, predict and run are done, so that a later call
 goes on where an earlier one stopped with the same --out.
 """
 
@@ -181,7 +181,8 @@ class Truth:
 
     def profile(self) -> None:
         limit = self.arguments.time_limit
-        for precision in sorted({program["precision"] for program in self.index["programs"]}):
+        wanted = {(program["model"], program["precision"]) for program in self.wanted()}
+        for precision in sorted({precision for _, precision in wanted}):
             # Of messages there are none on one device.
             kinds = "gemm,attention,copy,elementwise,to_host,from_host,layers"
             whole, short = (str(folder) for folder in self.profiles(precision).values())
@@ -189,7 +190,9 @@ class Truth:
             # What has a body needs few kernels: half the time for fp32, which few plans have.
             own = limit if precision != "fp32" else limit // 2
             self.measure(f"hardware {precision}", "hardware", "-o", whole, "--time-limit", own, "--kinds", kinds, *common)
-            mine = [entry for entry in self.index["bodies"] if entry["precision"] == precision]
+            mine = [
+                entry for entry in self.index["bodies"] if entry["precision"] == precision and (entry["model"], precision) in wanted
+            ]
             for is_long in (False, True):
                 for entry in mine:
                     if (entry["seq"] not in SHORT and entry["model"].endswith("long")) == is_long:

@@ -4,6 +4,7 @@
 #include "Bench.h"
 
 #include "runtime/api/Abi.h"
+#include "runtime/core/EntryTimes.h"
 #include "runtime/core/Faults.h"
 #include "runtime/core/Options.h"
 #include "runtime/core/Pass.h"
@@ -28,10 +29,12 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kFewestSamples = 3, kMostSamples = 100;
 /// Interquartile range ÷ median at which a figure has repeated.
 constexpr double kRepeats = 0.03;
+/// The same ÷ √samples, near a median's own error, at which a figure is known where rounds are short.
+constexpr double kIsKnown = 0.01;
 /// Where calls are issued and not waited for: a round of all entries takes so long, as near as whole calls come to it,
 /// and so long rounds are run before the first counts, as a GPU slows down under load.
 constexpr double kRound = 0.2, kWarmUp = 1.5;
-constexpr std::int64_t kMostCalls = 500;
+constexpr std::int64_t kMostCalls = 200;
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -64,7 +67,8 @@ private:
   void fillParameter(const ParameterInfo &parameter);
   void fillInput(const InputInfo &input);
   std::vector<double> runOnce();
-  std::vector<double> runIssued();
+  void walkRound();
+  std::vector<double> runRound();
   void findBodies();
   void tune();
   void waitForAll();
@@ -131,6 +135,7 @@ Status LoadedBodies::open(const std::string &file, const search::PreparedBodies 
   manifest.takeShards(context.coordinates);
   context.program = program;
   context.update = context.step = 1;
+  options.trace = "rounds"; // of nothing that is written: the device keeps times of what it repeats
   timetable.emplace(*program, manifest, Timetable::training(*program));
   installFaultHandlers(&context);
   watched.emplace(watchdog, context);
@@ -228,7 +233,7 @@ std::vector<double> LoadedBodies::runOnce() {
   order.clear();
   waitForAll();
   Clock::time_point last = Clock::now();
-  timetable->run(context, arena, [&](const EntryCall &entry) {
+  runPass(context, device, *timetable, arena, /*rate=*/0, [&](const EntryCall &entry) {
     Clock::time_point now = Clock::now();
     if (names.count(*entry.name)) {
       order.push_back(*entry.name);
@@ -249,9 +254,8 @@ void LoadedBodies::findBodies() {
     }
 }
 
-/// Each body many times on what the step before left, as the device's queue then never runs dry.
-std::vector<double> LoadedBodies::runIssued() {
-  std::vector<double> seconds;
+/// Each body as often as `calls` says, on what the step before left.
+void LoadedBodies::walkRound() {
   for (std::size_t index = 0; index < entries.size(); ++index) {
     const std::int64_t *entry = entries[index];
     std::vector<void *> buffers;
@@ -260,54 +264,68 @@ std::vector<double> LoadedBodies::runIssued() {
       buffers.push_back(offset < 0 ? nullptr : arena + offset);
     }
     context.entry = order[index].c_str();
-    device.hooks->synchronize(&context);
-    waitForAll();
-    Clock::time_point start = Clock::now();
+    if (context.entryTimes)
+      context.entryTimes->begin(std::int64_t(index));
     for (std::int64_t call = 0; call < calls[index]; ++call)
       program->functions[entry[GVRT_ENTRY_FUNCTION]](&context, buffers.data(),
                                                      entry + GVRT_ENTRY_FIRST_BUFFER + std::int64_t(buffers.size()));
-    device.hooks->synchronize(&context);
-    seconds.push_back(secondsSince(start) / double(calls[index]));
+    if (context.entryTimes)
+      context.entryTimes->end(std::int64_t(index));
     context.progress.beat();
   }
   context.entry = nullptr;
+}
+
+/// Seconds of a call of each body. The device repeats a round as it repeats a step, with a body's calls back to back:
+/// launched one by one, small kernels would wait for the host.
+std::vector<double> LoadedBodies::runRound() {
+  device.hooks->traceNext(&context);
+  waitForAll();
+  device.hooks->run(&context, /*rate=*/0, [](void *self) { static_cast<LoadedBodies *>(self)->walkRound(); }, this);
+  std::vector<EntryTime> times;
+  device.hooks->readTimes(&context, times);
+  context.progress.beat();
+  std::vector<double> seconds(entries.size());
+  for (std::size_t index = 0; index < entries.size() && index < times.size(); ++index)
+    seconds[index] = 1e-9 * double(times[index].end - times[index].begin) / double(calls[index]);
   return seconds;
 }
 
 /// Kernels are loaded and chosen, then the device is brought to the pace that it keeps in a step: each entry has the
 /// share of a round that it has of the model's step, as what draws little power lets the rest run faster.
 void LoadedBodies::tune() {
-  runPass(context, device, *timetable, arena, /*rate=*/0, [](const EntryCall &) {});
+  runOnce();
   findBodies();
-  calls.assign(entries.size(), 1);
-  runIssued();
-  std::vector<double> once = slowest(runIssued());
+  std::vector<double> once = slowest(runOnce());
   double round = 1e-9;
   for (std::size_t index = 0; index < once.size(); ++index)
     round += once[index] * double(names.at(order[index]));
+  calls.assign(entries.size(), 1);
   for (std::size_t index = 0; index < once.size(); ++index) {
     double share = double(names.at(order[index])) * kRound / round;
     calls[index] = std::clamp<std::int64_t>(std::llround(share), 1, kMostCalls);
   }
   for (Clock::time_point begin = Clock::now(); slowest({secondsSince(begin)})[0] < kWarmUp;)
-    runIssued();
+    runRound();
 }
 
 std::map<std::string, Timing> LoadedBodies::timeEntries(double budget) {
-  Clock::time_point begin = Clock::now();
   bool isIssued = device.hooks->run != nullptr;
   isIssued ? tune() : void(runOnce()); // else what is first finds libraries and memory cold
+  Clock::time_point begin = Clock::now();
   std::vector<Sample> samples;
   for (;;) {
-    std::vector<double> seconds = slowest(isIssued ? runIssued() : runOnce());
+    std::vector<double> seconds = slowest(isIssued ? runRound() : runOnce());
     samples.resize(seconds.size());
     for (std::size_t index = 0; index < seconds.size(); ++index) {
       samples[index].name = order[index];
       samples[index].seconds.push_back(std::max(seconds[index], 1e-9));
     }
     std::size_t count = samples.empty() ? kMostSamples : samples[0].seconds.size();
-    bool hasRepeated = std::all_of(samples.begin(), samples.end(),
-                                   [](const Sample &sample) { return summarize(sample.seconds).spread <= kRepeats; });
+    bool hasRepeated = std::all_of(samples.begin(), samples.end(), [&](const Sample &sample) {
+      double spread = summarize(sample.seconds).spread;
+      return isIssued ? spread <= kIsKnown * std::sqrt(double(count)) : spread <= kRepeats;
+    });
     double isOver = secondsSince(begin) >= budget || (hasRepeated && count >= 2 * kFewestSamples);
     if (count >= kMostSamples || (count >= kFewestSamples && slowest({isOver})[0] > 0))
       break;

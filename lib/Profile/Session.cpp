@@ -47,6 +47,8 @@ constexpr double kForTheRest = 1.5;
 constexpr std::int64_t kColdBytes = 128ll << 20;
 /// Seconds after which a figure that does not repeat will not, where a call takes less.
 constexpr double kLongest = 2;
+/// The same of bodies on a device whose power limit moves what it runs, in rounds as long as that takes.
+constexpr double kLongestUnderLoad = 8;
 /// For the comparison of devices.
 constexpr std::int64_t kLeastBytes = 8 << 20, kLeastGpuBytes = 256 << 20;
 
@@ -233,6 +235,7 @@ Status Session::resume() {
     if (model)
       profile.models = {model->model};
     status = toStatus(journal.open(options.folder, profile, options.restart));
+    guessBodies(profile, isCuda(), works); // as rank 0 alone decides, the order stays
     std::vector<std::string> names = namesIn(profile);
     std::set<std::string> known(names.begin(), names.end());
     for (std::size_t index = 0; index < works.size(); ++index) {
@@ -308,7 +311,8 @@ double Session::decide(const Work &work, std::size_t after) {
     profile.leftOut.push_back(work.name() + ": too little time");
     return 0;
   }
-  return std::max(std::min(left / double(after + 1), kLongest), 3 * expected);
+  bool isUnderLoad = isCuda() && std::holds_alternative<BodyGroup>(work.what);
+  return std::max(std::min(left / double(after + 1), isUnderLoad ? kLongestUnderLoad : kLongest), 3 * expected);
 }
 
 /// As a journal and a profile have it; of bodies those that `profile` lacks: another model may have the others.
@@ -509,7 +513,8 @@ Status Session::run(int &code) {
   }
   profile.leftOut = model ? model->leftOut : std::vector<std::string>();
   if (isCuda()) {
-    warn("galvatron-profile has not been checked on several GPUs, or against other programs there: compare before you rely on it");
+    warn("galvatron-profile has not been checked on several GPUs, or against other programs there: compare before you "
+         "rely on it");
     if (options.measuresHardware() && options.wants("overlap"))
       profile.leftOut.push_back("overlap: not measured on GPUs by this version");
   }

@@ -269,19 +269,37 @@ std::vector<std::string> Work::entryNames() const {
   return names;
 }
 
-std::vector<Work> listBodies(std::vector<BodyGroup> groups, bool isGpu) {
-  std::vector<Work> works;
-  double flops = isGpu ? kGuessedGpuFlops : kGuessedFlops;
-  for (BodyGroup &group : groups) {
-    double parameters = 0, tokens = double(group.plain.samples * group.seq);
-    for (const search::MeasuredBody &body : group.figures)
-      parameters += double(body.stateBytes) / 16;
-    Work work;
-    // Forward and backward, once more with recomputation.
-    work.guessedSeconds = kGuessedStart + 14 * parameters * tokens / flops;
-    work.what = std::move(group);
-    works.push_back(std::move(work));
+static double flopsOf(const search::BodyWork &work) {
+  double flops = 0;
+  for (const search::BodyWork::Kernel &kernel : work.kernels)
+    flops += double(kernel.count) * kernel.amounts.flops;
+  return flops;
+}
+
+void guessBodies(const search::MachineProfile &profile, bool isGpu, std::vector<Work> &works) {
+  double flopsPerSecond = 0;
+  for (const MeasuredKernel &kernel : profile.kernels)
+    if (const KernelShape &s = kernel.shape; kernel.kind == "gemm" && kernel.seconds > 0)
+      flopsPerSecond = std::max(flopsPerSecond, 2.0 * double(s.m) * double(s.n) * double(s.k) / kernel.seconds);
+  if (flopsPerSecond <= 0)
+    flopsPerSecond = isGpu ? kGuessedGpuFlops : kGuessedFlops;
+  for (Work &work : works) {
+    auto *group = std::get_if<BodyGroup>(&work.what);
+    double forward = 0, backward = 0;
+    for (std::size_t index = 0; group && index < group->figures.size(); ++index) {
+      forward += flopsOf(group->figures[index].forwardWork);
+      backward += flopsOf(group->figures[index].backwardWork);
+    }
+    if (group) // once, and once more with recomputation
+      work.guessedSeconds = kGuessedStart + (3 * forward + 2 * backward) / flopsPerSecond;
   }
+}
+
+std::vector<Work> listBodies(std::vector<BodyGroup> groups, bool isGpu) {
+  std::vector<Work> works(groups.size());
+  for (std::size_t index = 0; index < groups.size(); ++index)
+    works[index].what = std::move(groups[index]);
+  guessBodies({}, isGpu, works);
   std::sort(works.begin(), works.end(), [](const Work &a, const Work &b) {
     return std::pair(a.guessedSeconds, a.name()) < std::pair(b.guessedSeconds, b.name());
   });

@@ -36,8 +36,11 @@ std::vector<Work> listWork(const Options &options, std::int64_t ranks);
 /// Bytes of scratch that a device which computes in 16 bits wants for one call of attention; else none.
 std::int64_t attentionScratchBytes(bool isIssued, const search::KernelShape &shape);
 
-/// The bodies of a prepared model, shortest first.
+/// The bodies of a prepared model, shortest first by the work of their kernels.
 std::vector<Work> listBodies(std::vector<BodyGroup> groups, bool isGpu);
+
+/// Bodies at the pace of the fastest product that `profile` has; of the device's guess where it has none.
+void guessBodies(const search::MachineProfile &profile, bool isGpu, std::vector<Work> &works);
 
 /// What a profile already has of these.
 std::vector<std::string> namesIn(const search::MachineProfile &profile);
