@@ -7,7 +7,7 @@ import lit.formats
 config.name = "galvatron"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".mlir", ".test"]
-config.excludes = ["Inputs", "unit", "EndToEnd", "python", "Conventions"]
+config.excludes = ["Inputs", "unit", "EndToEnd", "python", "Conventions", "corpus"]
 config.test_source_root = os.path.join(config.galvatron_source_dir, "test")
 config.test_exec_root = os.path.join(config.galvatron_binary_dir, "test")
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from importing import check_refused, needs_importer, run_importer
-from test_import_scripted import scripted
+from importing import check_refused, needs_importer, run_importer, scripted
 
 pytestmark = needs_importer
 

@@ -7,26 +7,12 @@ imported for other sizes than its example's.
 from __future__ import annotations
 
 import re
-import textwrap
 
 import pytest
 import torch
-from importing import check_refused, imported, needs_importer
+from importing import check_refused, imported, needs_importer, scripted
 
 pytestmark = needs_importer
-
-
-def scripted(tmp_path, *lines, result="x.mean()"):
-    """An archive of a module without parameters: x, float [batch, seq, 8], depends on data; then the lines."""
-
-    class Scripted(torch.jit.ScriptModule):
-        """Each has a type of its own, which a method can be added to."""
-
-    body = ["x = torch.embedding(torch.ones([32, 8]), input_ids)", *lines, f"return {result}\n"]
-    module = Scripted()
-    module.define("def forward(self, input_ids, labels):\n" + textwrap.indent("\n".join(body), "    "))
-    module.save(str(tmp_path / "model.pt"))
-    return tmp_path / "model.pt"
 
 
 def check_message(tmp_path, place, message, *lines, **options):
