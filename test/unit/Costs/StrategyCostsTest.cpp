@@ -439,7 +439,9 @@ constexpr int64_t kKeptForWeights = 128 * 4 * (4 * 24 + 2 * 16 + 2 * 8 + 3 * 40)
 
 TEST(StrategyCosts, gradients_of_weights_have_seconds_and_bytes_of_their_own) {
   reference::Program program = makeLlama();
-  ProgramCosts costs(*program.module, search::Cluster(), 8);
+  search::Cluster cluster;
+  cluster.device = *search::findDeviceKind("h200");
+  ProgramCosts costs(*program.module, cluster, 8);
   auto plain = price(costs, "decoder", {}), recomputed = price(costs, "decoder", {.recompute = true}),
        cut = price(costs, "decoder", {.tp = 2}), spread = price(costs, "decoder", {}, 2);
   ASSERT_TRUE(plain && recomputed && cut && spread);
@@ -458,7 +460,9 @@ TEST(StrategyCosts, gradients_of_weights_have_seconds_and_bytes_of_their_own) {
 /// Words have no gradient: nothing waits for the backward of a table.
 TEST(StrategyCosts, an_embedding_has_nothing_to_put_off) {
   reference::Program program = makeLlama();
-  ProgramCosts costs(*program.module, search::Cluster(), 8);
+  search::Cluster cluster;
+  cluster.device = *search::findDeviceKind("h200");
+  ProgramCosts costs(*program.module, cluster, 8);
   auto cost = price(costs, "embedding", {});
   ASSERT_TRUE(cost) << cost.error().message;
   EXPECT_EQ(cost->weightSeconds, 0);

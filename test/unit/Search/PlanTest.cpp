@@ -289,7 +289,7 @@ TEST(Plan, says_which_key_of_the_reference_is_wrong) {
   for (auto [key, value, complaint] : {
            std::tuple{"world_size", Json(8), "key 'world_size' expects the cluster's 4 ranks, but got 8"},
            {"global_bsz", Json(9), "key 'global_bsz' expects the global batch 8 that was asked for, but got 9"},
-           {"chunks", Json(1 << 30), "key 'chunks' expects at most 16777216, but got 1073741824"},
+           {"chunks", Json(1 << 30), "key 'chunks' expects at most 65536, but got 1073741824"},
            {"pp_deg", Json(3), "plan key 'pp_deg' expects a divisor of the 4 ranks, but got 3"},
            {"tp_sizes_enc", Json(2), "key 'tp_sizes_enc' expects a string of comma-separated integers, but got 2"},
            {"tp_sizes_enc", Json("2,x"), "expects comma-separated integers, but entry 1 is 'x'"},

@@ -193,7 +193,7 @@ TEST(Space, split_backwards_equal_enumeration) {
       problem.space.schedules = {Schedule::ZeroBubble, Schedule::OneFOneB};
       problem.space.stages = devices;
       problem.space.keepGathered = false;
-      Enumeration enumeration(problem, {1500000, 2200000, 3000000, 4500000, 9000000});
+      Enumeration enumeration(problem, {1500000, 2200000, 3000000, 4500000, 9000000, 20000000});
       for (auto [budget, wanted] : enumeration.best) {
         problem.cluster.memoryBytesPerDevice = budget;
         Solution solution = solved(problem);
