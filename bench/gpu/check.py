@@ -170,7 +170,8 @@ class Checker:
                 rounding[parameter] = float(recorded[entry])
             elif parameter:
                 wanted.setdefault(int(step), {})[parameter] = recorded[entry]
-        self.judge(name, "fp32", folder, recorded["losses"], wanted, seconds, gradients.Sketcher(), rounding)
+        sketches = gradients.Sketcher()
+        self.judge(name, program["precision"], folder, recorded["losses"], wanted, seconds, sketches, rounding)
 
     def against_one(self, name: str, program: dict, folder: Path, seconds: float) -> None:
         key = (program["model"], program["precision"])

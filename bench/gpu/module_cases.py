@@ -19,6 +19,7 @@ RANDOM = TREE / "test" / "Random"
 for folder in (TREE / "test" / "EndToEnd", TREE / "test" / "Inputs" / "models", RANDOM):
     sys.path.append(str(folder))
 
+import named_models  # noqa: E402
 import operators  # noqa: E402
 import test_frozen  # noqa: E402
 import test_losses  # noqa: E402
@@ -37,7 +38,8 @@ SEEDS = range(15)
 class Case:
     """`make` draws from PyTorch's generator. `judged_steps`: gradients of so many steps are judged; of the first alone where
     a later tie or kink would be one of rounding. `whole_batch`: no plan can divide it. `drawn`: at random, so that it may be
-    refused by the compiler for every device, and then is passed over; and gradients may be differences of large terms."""
+    refused by the compiler for every device, and then is passed over; and gradients may be differences of large terms.
+    `samples` makes all samples of inputs by name, of which the example is a batch; without it a case reads tokens."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -47,6 +49,8 @@ class Case:
     judged_steps: int = 3
     whole_batch: bool = False
     drawn: bool = False
+    samples: Callable[[], dict[str, torch.Tensor]] | None = None
+    precision: str = "fp32"
 
 
 def losses() -> Iterator[Case]:
@@ -65,6 +69,14 @@ def frozen_modules() -> Iterator[Case]:
     for name in test_frozen.FROZEN:
         yield Case(f"frozen-{name}", lambda name=name: test_frozen.frozen_module(name))
     yield Case("frozen-state", test_frozen.Stateful)
+
+
+def named_inputs() -> Iterator[Case]:
+    """In bf16 against the CPU's program of the same roundings: gradients of the first step, before weights differ."""
+    for name, model in named_models.ZOO.items():
+        case = Case(f"named-{name}", model.build, samples=model.data)
+        yield case
+        yield dataclasses.replace(case, name=f"{case.name}-bf16", precision="bf16", judged_steps=1)
 
 
 def cut(texts: list, size: int) -> list[list]:
@@ -106,7 +118,7 @@ def random_modules() -> Iterator[Case]:
 
 
 # Whoever has modules to add adds a function.
-SOURCES = [losses, wirings, frozen_modules, operator_groups, random_modules]
+SOURCES = [named_inputs, losses, wirings, frozen_modules, operator_groups, random_modules]
 
 
 def cases() -> Iterator[Case]:

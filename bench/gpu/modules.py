@@ -92,17 +92,35 @@ class Preparation:
         from galvatron import export
 
         archive, program = self.work / f"{case.name}.pt", self.work / f"{case.name}.mlir"
+        rounding, sizes = [], []
         with self.tracing:
             torch.manual_seed(0)
             module = case.make()
-            example = torch.arange(2 * case.seq).view(2, case.seq) % case.vocabulary
-            export.save(module, (example, example), archive)
-            self.models[case.name] = {"data": self.data(case), "data_type": "u8", "running": []}
-            tokens = (self.output / "data" / self.models[case.name]["data"]).read_bytes()[: BATCH * case.seq]
-            rounding = rounding_of(module, torch.tensor(list(tokens)).view(BATCH, case.seq)) if case.drawn else []
-        self.tools.succeed("galvatron-import", archive, "--batch", BATCH, "--seq", case.seq, "-o", program)
+            if case.samples:
+                samples = case.samples()
+                example = {name: tensor[:BATCH] for name, tensor in samples.items()}
+                self.models[case.name] = {"data": self.folder_of(case, samples), "data_type": "", "running": []}
+            else:
+                ids = torch.arange(2 * case.seq).view(2, case.seq) % case.vocabulary
+                example, sizes = (ids, ids), ["--batch", BATCH, "--seq", case.seq]
+                self.models[case.name] = {"data": self.data(case), "data_type": "u8", "running": []}
+            export.save(module, example, archive)
+            if case.drawn:
+                tokens = (self.output / "data" / self.models[case.name]["data"]).read_bytes()[: BATCH * case.seq]
+                rounding = rounding_of(module, torch.tensor(list(tokens)).view(BATCH, case.seq))
+        self.tools.succeed("galvatron-import", archive, *sizes, "-o", program)
         shutil.copy(archive.with_suffix(".safetensors"), self.weights(case.name))
         return program, rounding
+
+    def folder_of(self, case, samples: dict) -> str:
+        """The folder of a case's samples, an .npy for each input."""
+        import numpy
+
+        folder = self.output / "data" / case.name
+        folder.mkdir()
+        for name, tensor in samples.items():
+            numpy.save(folder / f"{name}.npy", tensor.numpy())
+        return folder.name
 
     def weights(self, name: str) -> Path:
         return self.output / "weights" / f"{name}.safetensors"
@@ -112,7 +130,7 @@ class Preparation:
         reference = self.work / f"reference-{case.name}"
         try:
             program, rounding = self.imported(case)
-            self.builder.compiled(program, 1, "cpu", "fp32", reference)
+            self.builder.compiled(program, 1, "cpu", case.precision, reference)
             model = self.models[case.name]
             options = programs.data_options(model, self.output / "data")
             options += ["--weights", self.weights(case.name)]
@@ -129,7 +147,7 @@ class Preparation:
             if case.whole_batch and plan != "one":
                 continue
             folder = f"programs/{case.name}-{plan}"
-            entry = {"model": case.name, "precision": "fp32", "plan": plan, "folder": folder, "program": program}
+            entry = {"model": case.name, "precision": case.precision, "plan": plan, "folder": folder, "program": program}
             self.builder.add(self.programs, layout=layout(units).plan(units, BATCH), **entry)
             # One copy for all plans; that of buffers stays.
             (self.output / folder / self.weights(case.name).name).unlink(missing_ok=True)

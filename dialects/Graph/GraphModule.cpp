@@ -24,7 +24,8 @@ static LogicalResult verifyFileName(Operation *op, NamedAttribute attribute) {
   return success();
 }
 
-/// `dim` of all inputs of tokens [batch, positions] of `@step`; one of a single row is the same for all samples.
+/// `dim` of all inputs of tokens [batch, positions] of `@step`; one of a single row is the same for all samples, and inputs
+/// by name have lengths of their own.
 static LogicalResult verifyExtent(Operation *op, NamedAttribute attribute, unsigned dim) {
   auto extent = dyn_cast<IntegerAttr>(attribute.getValue());
   if (!extent || extent.getInt() < 1)
@@ -32,7 +33,7 @@ static LogicalResult verifyExtent(Operation *op, NamedAttribute attribute, unsig
                              << attribute.getValue();
   auto module = dyn_cast<ModuleOp>(op);
   func::FuncOp step = module ? getStep(module) : func::FuncOp();
-  if (!step)
+  if (!step || (dim > 0 && op->hasAttr(kInputsAttr)))
     return success();
   for (auto [number, type] : llvm::enumerate(step.getArgumentTypes())) {
     auto tensor = dyn_cast<RankedTensorType>(type);
