@@ -66,7 +66,7 @@ class Preparation:
 
         self.tools, self.builder = prepare, prepare.Builder(arguments)
         self.output, self.work, self.target = arguments.output, self.builder.work, arguments.target
-        self.only, self.jobs = re.compile(arguments.only), arguments.jobs
+        self.only, self.jobs, self.plans = re.compile(arguments.only), arguments.jobs, arguments.plans.split(",")
         self.models: dict[str, dict] = {}
         self.programs: list[dict] = []
         self.tracing = threading.Lock()  # torch's tracer and generator are one for the process
@@ -144,7 +144,7 @@ class Preparation:
             return
         units = [unit["path"] for unit in json.loads((reference / "plan.json").read_text())["units"]]
         for plan, layout in PLANS.items():
-            if case.whole_batch and plan != "one":
+            if plan not in self.plans or (case.whole_batch and plan != "one"):
                 continue
             folder = f"programs/{case.name}-{plan}"
             entry = {"model": case.name, "precision": case.precision, "plan": plan, "folder": folder, "program": program}
@@ -239,6 +239,7 @@ def main() -> int:
     add("-o", "--output", type=Path, default=Path("build/gpu-modules"), help="default: build/gpu-modules")
     add("--target", choices=("cuda", "cpu"), default="cuda", help="device of the programs (default: cuda)")
     add("--only", default="", help="regular expression on the modules' names")
+    add("--plans", default=",".join(PLANS), help=f"compile for these alone (default: {','.join(PLANS)})")
     add("--jobs", type=int, default=2, help="compile so many modules at once (default: 2)")
     add = commands.add_parser("check", help="runs and judges what was prepared").add_argument
     add("folder", type=Path, help="what prepare wrote")
