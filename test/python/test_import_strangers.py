@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 from importing import Small, check_refused, needs_importer, run_importer
+from torch import nn
+
+from galvatron import export
 
 pytestmark = needs_importer
 
@@ -280,3 +283,32 @@ def test_sizes_beyond_the_file(sound, tmp_path):
     content[directory + 20 : directory + 28] = struct.pack("<II", 1 << 30, 1 << 30)
     path.write_bytes(bytes(content))
     check_refused(tmp_path, r"entry \S+: its 1073741824 bytes lie outside the file", path)
+
+
+class Large(nn.Module):
+    """2^28 numbers of which there is one, as its weight or, on request, as a buffer."""
+
+    def __init__(self, buffer: bool = False) -> None:
+        super().__init__()
+        with export.weightless():
+            self.table = nn.Embedding(1 << 15, 1 << 13)
+        if buffer:
+            self.register_buffer("mask", torch.ones(1, 1).expand(1 << 14, 1 << 14))
+
+    def forward(self, input_ids, labels):
+        return self.table(input_ids).mean() + labels.float().mean()
+
+
+def test_weights_of_one_element_stand_for_any_number(tmp_path):
+    ids = torch.zeros(2, 4, dtype=torch.long)
+    export.save(Large(), (ids, ids), tmp_path / "model.pt", weightless=True)
+    done = run_importer(tmp_path / "model.pt", "-o", tmp_path / "model.mlir")
+    assert done.returncode == 0, done.stderr
+    assert "tensor<32768x8192xf32>" in (tmp_path / "model.mlir").read_text()
+
+
+def test_buffers_of_one_element_are_written_out(tmp_path):
+    ids = torch.zeros(2, 4, dtype=torch.long)
+    export.save(Large(buffer=True), (ids, ids), tmp_path / "model.pt", weightless=True)
+    message = "buffer mask shows one element as 268435456, but at most 134217728 are read; register a smaller one"
+    check_refused(tmp_path, message, tmp_path / "model.pt")

@@ -25,7 +25,8 @@ namespace {
 
 /// Values and levels that a pickle may have. A tree of modules needs three levels for each of its own.
 constexpr uint64_t kMostValues = 1 << 22, kMostLevels = 500, kMostMemos = 1 << 22;
-/// Elements that a tensor may show beyond those of its storage (extents of stride 0): 512 MiB of single precision.
+/// Elements that a tensor may show beyond those of its storage: 512 MiB of single precision. One that shows a single element
+/// (all strides 0) stands for values that are not there, as weightless archives have them, and is never written out.
 constexpr int64_t kMostRepeated = 1 << 27;
 
 enum class Kind { None, Bool, Integer, Double, Text, Global, Storage, Tensor, Tuple, List, Dict, Object, Marker };
@@ -195,19 +196,20 @@ void Machine::checkTensor(const Item &arguments) const {
       parts[2]->parts.size() != parts[3]->parts.size() || parts[2]->parts.size() > 64)
     refuse("expects a tensor of (storage, offset, sizes, strides, requires_grad, hooks)");
   int64_t offset = parts[1]->integer, count = 1, last = offset;
-  bool fits = offset >= 0;
+  bool fits = offset >= 0, isOne = true;
   for (auto [size, stride] : llvm::zip(parts[2]->parts, parts[3]->parts)) {
     int64_t reach = 0;
     fits = fits && size->kind == Kind::Integer && stride->kind == Kind::Integer && size->integer >= 0 &&
            stride->integer >= 0 && !llvm::MulOverflow(count, size->integer, count) &&
            !llvm::MulOverflow(std::max<int64_t>(size->integer - 1, 0), stride->integer, reach) &&
            !llvm::AddOverflow(last, reach, last);
+    isOne &= stride->integer == 0;
   }
   const Item &storage = *parts[0];
   if (!fits || (count > 0 && last >= storage.integer) || offset > storage.integer)
     refuse("a tensor's offset, sizes and strides reach outside storage " + storage.text + " of " +
            llvm::Twine(storage.integer) + " elements");
-  if (count > storage.integer && count > kMostRepeated)
+  if (!isOne && count > storage.integer && count > kMostRepeated)
     refuse("a tensor shows the " + llvm::Twine(storage.integer) + " elements of storage " + storage.text + " as " +
            llvm::Twine(count) + ", but at most " + llvm::Twine(kMostRepeated) + " are read");
 }

@@ -20,6 +20,9 @@ static const std::map<at::ScalarType, safetensors::ElementType> kFileTypes = {
 
 safetensors::ElementType Buffer::type() const { return kFileTypes.at(tensor.scalar_type()); }
 
+/// Elements of a buffer that is a single one, repeated: 512 MiB of single precision.
+static constexpr int64_t kMostRepeated = 1 << 27;
+
 /// One zero (or nothing) after all elements.
 static bool hasNoMemory(const at::Tensor &tensor) {
   if (tensor.is_meta())
@@ -123,8 +126,12 @@ void Parameters::addBuffers(const torch::jit::Module &module, const Description 
       allBuffers.push_back({name, entry.name, entry.value});
   if (!persistent.empty())
     throw ImportError("the archive lacks the buffer " + *persistent.begin() + " that it describes; export it again");
-  for (const Buffer &buffer : allBuffers)
+  for (const Buffer &buffer : allBuffers) {
     checkName(buffer.name);
+    if (hasNoMemory(buffer.tensor) && buffer.tensor.numel() > kMostRepeated)
+      throw ImportError("buffer " + buffer.name + " shows one element as " + std::to_string(buffer.tensor.numel()) +
+                        ", but at most " + std::to_string(kMostRepeated) + " are read; register a smaller one");
+  }
   for (const Buffer &buffer : allBuffers)
     if (!kFileTypes.count(buffer.tensor.scalar_type()))
       throw ImportError("buffer " + buffer.name + " is of type " + c10::toString(buffer.tensor.scalar_type()) +
