@@ -5,9 +5,13 @@ module and line, before anything is computed with them.
 from __future__ import annotations
 
 import re
+import zipfile
+from string import ascii_letters
 
 import pytest
+import torch
 from importing import check_refused, needs_importer, run_importer, scripted
+from torch import nn
 
 pytestmark = needs_importer
 
@@ -58,12 +62,92 @@ pytestmark = needs_importer
         ("x = x * torch.zeros([1 << 40]).unbind(0)[0]", "unbind", "expects at most 1048576 pieces, but got 1099511627776"),
         ("x = x * torch.fliplr(x.sum())", "fliplr", "expects a tensor with dimension 1, but got []"),
         ("x = torch.rot90(x, 1, [0])", "rot90", "expects two dimensions to turn, but got [0]"),
+        ("x = x.permute([0, 1])", "permute", "expects the dimensions of [2, 16, 8] in another order, but got [0, 1]"),
+        (
+            "x = torch.ops.aten.scaled_dot_product_attention(x[:, None], x[:, None], x, torch.zeros([1, 1, 1, 16, 16]))",
+            "scaled_dot_product_attention",
+            "expects a mask of rank 4 at most, but got [1, 1, 1, 16, 16]",
+        ),
+        (
+            "x = torch.conv1d(x.transpose(1, 2), torch.ones([8, 3, 3]))",
+            "conv1d",
+            "expects a weight [results, channels / groups, ...] to fit the input, but got [8, 3, 3] for [2, 8, 16] in 1",
+        ),
+        ("x = torch.embedding(x.sum(), input_ids)", "embedding", "expects a table of rows, but got a single number"),
+        ("x = x[:, :, :, input_ids]", "index", "expects 1 to 3 indices for [2, 16, 8], but got 1 in 4 places"),
+        (
+            "x = torch.index_put(x, [torch.ones([2, 16, 8, 3], dtype=torch.bool)], torch.zeros([]))",
+            "index_put",
+            "expects a mask of [2, 16, 8], but got one of [2, 16, 8, 3]",
+        ),
+        (
+            "x = torch.ops.aten.cross_entropy_loss(x.transpose(1, 2), labels, torch.ones([3]))",
+            "cross_entropy_loss",
+            "expects a weight for each of 8 classes, but got [3]",
+        ),
+        (
+            "x = torch.ops.aten.cross_entropy_loss(input_ids, labels)",
+            "cross_entropy_loss",
+            "expects logits in floating point with a dimension of classes, but got int64 [2, 16]",
+        ),
+        (
+            "x = torch.batch_norm(x.sum(), None, None, torch.ones([8]), torch.ones([8]), False, 0.1, 1e-5, False)",
+            "batch_norm",
+            "expects channels, but got a single number",
+        ),
+        ("x = torch.outer(x[0], x[0])", "outer", "expects two vectors, but got [16, 8] and [16, 8]"),
+        (
+            f"x = torch.einsum('...->{ascii_letters}', [x])",
+            "einsum",
+            f"equation ...->{ascii_letters} leaves no letters for an operand [2, 16, 8]",
+        ),
+        ("x = torch.einsum('a1c->a1c', [x])", "einsum", "equation a1c->a1c has a subscript that is no letter"),
+        ("x = x * len(x.sum())", "len", "expects a list or a tensor with dimensions, but got a single number"),
+        ("x = x * int(torch.tensor(1e19))", "Int", "makes an integer of 9999999980506447872.000000, which has 64 bits"),
+        ("x = x.sum().prod(0)", "prod", "expects one dimension of []"),
+        (
+            "x = x * (torch.arange(1 << 27) % 3)[torch.arange(1 << 27) % 5].sum()",
+            "index",
+            "computes 134217728 numbers of shape [134217728] in advance, but at most 67108864 are supported; make them",
+        ),
+        (
+            "x = x.diff(1, 2, x[:, :3])",
+            "diff",
+            "expects tensors that differ along dimension 2 at most, but got [2, 3, 8] and [2, 16, 8]",
+        ),
         ("x = x" + ".unsqueeze(0)" * 30, "unsqueeze", "makes a tensor of shape [1, 1,"),
     ],
 )
 def test_operands(line, op, message, tmp_path):
     expected = rf"aten::{op} in the top module \(<string>:\d+\): {re.escape(message)}"
     check_refused(tmp_path, expected, scripted(tmp_path, line), "--batch", 2, "--seq", 16)
+
+
+class Parts(nn.Module):
+    """A list, which its archive has a type of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(32, 8))
+        self.parts = [3, 4]
+
+    def forward(self, input_ids, labels):
+        return torch.embedding(self.table, input_ids).mean() * torch.tensor(self.parts).sum()
+
+
+def test_lists_of_another_type(tmp_path):
+    """The archive's code says that it has a list of tensors, its data has numbers."""
+    sound, changed = tmp_path / "sound.pt", tmp_path / "model.pt"
+    torch.jit.script(Parts()).save(str(sound))
+    with zipfile.ZipFile(sound) as source, zipfile.ZipFile(changed, "w") as result:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith(".py"):
+                content = content.replace(b"List[int]", b"List[Tensor]").replace(b"torch.tensor(", b"torch.cat(")
+            if not name.endswith(".debug_pkl"):
+                result.writestr(name, content)
+    message = r"aten::cat in the top module .*: expects tensors as argument tensors, but got something else among them"
+    check_refused(tmp_path, message, changed, "--batch", 2, "--seq", 16)
 
 
 def test_exceptions(tmp_path):

@@ -31,8 +31,6 @@ Tensor fourDimensional(Call &call, llvm::StringRef name) {
 /// The additive bias of an unrecognised mask, with extent 1 where it does not differ.
 mlir::Value biasOf(Call &call, Tensor mask, ElementType type) {
   Importer &importer = call.importer;
-  if (mask.rank() > 4)
-    throw ImportError("expects a mask of rank 4 at most, but got " + describe(mask.shape));
   if (mask.type == ElementType::Bool) {
     auto number = [&](double value) { return Tensor::of(call.expressions.splat(type, {}, value)); };
     mask = importer.elementwise(Operator::Select, {mask, number(0), number(-std::numeric_limits<double>::infinity())},
@@ -74,6 +72,8 @@ Results attention(Call &call) {
                         " and " + std::to_string(k.shape[2]));
   } else if (call.has("attn_mask")) {
     Tensor given = call.tensor("attn_mask");
+    if (given.rank() > 4)
+      throw ImportError("expects a mask of rank 4 at most, but got " + describe(given.shape));
     Shape scores{q.shape[2], k.shape[2]};
     std::optional<Mask> known;
     if (given.lazy && given.rank() >= 2) {

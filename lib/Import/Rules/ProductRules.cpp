@@ -44,9 +44,7 @@ std::optional<Tensor> productOfExpressions(Call &call, const Tensor &a, const Te
 /// batch dimension of extent 1 that meets a longer one is left out of its operand.
 Tensor product(Call &call, Tensor a, Tensor b, bool rightTransposed = false) {
   Importer &importer = call.importer;
-  if (a.rank() < 2 || b.rank() < 2)
-    throw ImportError("expects matrices or batches of them, but got " + describe(a.shape) + " and " +
-                      describe(b.shape));
+  assert(a.rank() >= 2 && b.rank() >= 2 && "expects matrices or batches of them");
   int64_t inner = b.shape[b.rank() - (rightTransposed ? 1 : 2)];
   if (a.shape.back() != inner)
     throw ImportError("expects equal inner dimensions, but got " + describe(a.shape) + " and " + describe(b.shape));

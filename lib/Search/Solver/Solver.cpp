@@ -133,8 +133,8 @@ std::optional<Error> Search::check() const {
   if (space.schedules.empty())
     return Error{"the space offers no schedule; allow gpipe or 1f1b"};
   if (space.microBatches > kMostMicroBatches)
-    return Error{"expects at most " + std::to_string(kMostMicroBatches) + " micro-batches, which a timetable can list, but got " +
-                 std::to_string(space.microBatches)};
+    return Error{"expects at most " + std::to_string(kMostMicroBatches) +
+                 " micro-batches, which a timetable can list, but got " + std::to_string(space.microBatches)};
   if (space.microBatches > 0 && problem.globalBatch % space.microBatches)
     return Error{"expects a number of micro-batches that divides the global batch of " +
                  std::to_string(problem.globalBatch) + ", but got " + std::to_string(space.microBatches)};

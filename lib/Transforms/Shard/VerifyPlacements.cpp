@@ -225,8 +225,8 @@ static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> mesh, int64
   for (dist::Partial partial : to.getPartials()) {
     if (llvm::is_contained(from.getPartials(), partial))
       continue;
-    if (partial.kind != graph::ReduceKind::Sum || llvm::is_contained(from.getMeshAxes(), partial.meshAxis))
-      return op.emitOpError("expects to make shares of what is replicated on ")
+    if (partial.kind != graph::ReduceKind::Sum)
+      return op.emitOpError("expects shares that add up on ")
              << meshAxisName(partial.meshAxis) << ", but got " << from << " and " << to;
     parts *= partial.meshAxis == PlacementAttr::kTime ? microBatches : mesh[partial.meshAxis];
   }

@@ -34,6 +34,14 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 
 // -----
 
+graph.layer @shares_of_a_maximum(%x: tensor<8xf32, #dist.placement<[8]>>) -> tensor<8xf32, #dist.placement<[8] partial [max@g0]>> {
+  // expected-error@+1 {{expects shares that add up on mesh axis 0, but got #dist.placement<[8]> and #dist.placement<[8] partial [max@g0]>}}
+  %y = dist.share %x of 2 : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [max@g0]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[8] partial [max@g0]>>
+}
+
+// -----
+
 graph.layer @maximum(%x: tensor<8xi64, #dist.placement<[2@g0 * 4]>>) -> tensor<f32, #dist.placement<[] partial [max@g0]>> {
   %f = arith.sitofp %x : tensor<8xi64, #dist.placement<[2@g0 * 4]>> to tensor<8xf32, #dist.placement<[2@g0 * 4]>>
   %y = graph.reduce max %f dims [0] : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<f32, #dist.placement<[] partial [max@g0]>>

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 using namespace galvatron::profile;
 using galvatron::search::MachineProfile;
@@ -173,6 +174,13 @@ TEST_F(JournalTest, one_at_a_time) {
   Journal journal;
   ASSERT_FALSE(journal.open(folder, profile, false));
   EXPECT_NE(errorOf(machine()).find("another galvatron-profile is measuring into"), std::string::npos);
+}
+
+TEST_F(JournalTest, is_a_file) {
+  fs::create_directories(folder);
+  ASSERT_EQ(mkfifo(file("profile.journal").c_str(), 0600), 0);
+  EXPECT_EQ(errorOf(machine()), "expects '" + file("profile.journal") +
+                                    "' to be a file, but it is something else; name another folder with -o");
 }
 
 TEST_F(JournalTest, folders_that_cannot_be_had_are_named) {

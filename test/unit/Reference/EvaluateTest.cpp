@@ -167,6 +167,8 @@ TEST(EvaluateErrors, AreClear) {
   options.weights.clear();
   options.data = "missing.bin";
   EXPECT_NE(errorOf(kTwoLogits, options).find("cannot open missing.bin"), std::string::npos);
+  options.data = testing::TempDir();
+  EXPECT_EQ(errorOf(kTwoLogits, options), "expects a file of tokens, but " + options.data + " is none");
   options.dataType = "f64";
   EXPECT_EQ(errorOf(kTwoLogits, options), "expects tokens of type u8, u16, u32, i32 or i64, but got f64");
 }

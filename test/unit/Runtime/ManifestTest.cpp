@@ -159,6 +159,37 @@ TEST(Manifest, NamesAStageAndAxesThatThereAre) {
               HasSubstr("expects p inside the 8 elements that ranks share, but got 8 from 1 on"));
 }
 
+/// Of a manifest that differs at one place.
+std::string complaint(const std::string &known, const std::string &changed, const std::string &parameter = "") {
+  std::string text = manifestText("", parameter);
+  text.replace(text.find(known), known.size(), changed);
+  Manifest manifest;
+  return Manifest::parse(text.c_str(), manifest).message;
+}
+
+TEST(Manifest, HasNumbersThatDoNotOverflow) {
+  EXPECT_THAT(complaint(R"("arena_bytes": 4096)", R"("arena_bytes": -1)"),
+              HasSubstr("expects arena_bytes to be from 0 to 281474976710656, but got -1"));
+  EXPECT_THAT(complaint(R"("shape": [8])", R"("shape": [16777216, 16777217])"),
+              HasSubstr("expects p to have at most 281474976710656 elements"));
+  EXPECT_THAT(complaint(R"("devices": 1, "mesh": [])", R"("devices": 2, "mesh": [2])",
+                        R"(, "shard": {"axes": [0], "piece": 281474976710656, "first": 0, "whole": []})"),
+              HasSubstr("expects ranks to share at most 281474976710656 elements with p"));
+}
+
+TEST(Manifest, HasPlacementsThatCanBeRead) {
+  std::string known = R"("placement": [[[8, -1]]])";
+  for (const char *changed : {R"("placement": [])", R"("placement": [[[8, -1]], [[1, -1]]])"})
+    EXPECT_THAT(complaint(known, changed), HasSubstr("expects a placement of 1 dimensions for p"));
+  EXPECT_THAT(complaint(known, R"("placement": [[[8, 0]]])"),
+              HasSubstr("expects the placement of p to be along axes of the mesh, of which there are 0, but got 0"));
+}
+
+TEST(Manifest, HasCarriedTensorsWithNames) {
+  EXPECT_THAT(complaint(R"("inputs": [])", R"("inputs": [], "carried": [{"names": [], "dtype": "F32", "shape": []}])"),
+              HasSubstr("expects a carried tensor to have a name"));
+}
+
 TEST(Manifest, KeepsPiecesInsideTheArena) {
   Manifest workspace, manifest;
   std::string device = R"("workspace": {"offset": 1024, "bytes": 3073}, )";

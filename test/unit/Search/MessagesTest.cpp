@@ -34,6 +34,8 @@ TEST(Messages, of_a_problem) {
             "expects one link for each of 1 nodes, but got 2");
   EXPECT_EQ(complaint([](Problem &problem) { problem.space.stages = 3; }),
             "expects a number of stages that divides 4 ranks, but got 3");
+  EXPECT_EQ(complaint([](Problem &problem) { problem.space.microBatches = kMostMicroBatches + 1; }),
+            "expects at most 65536 micro-batches, which a timetable can list, but got 65537");
 }
 
 TEST(Messages, of_a_plan_of_another_problem) {
