@@ -59,13 +59,15 @@ std::string tensor(const std::string &storage, const std::string &sizes, const s
          tuple(storage + integer(0) + tuple(sizes) + tuple(strides) + "\x89" + "ccollections\nOrderedDict\n)R") + "R";
 }
 void check(const std::string &value) {
-  checkPickle(whole(value), [](llvm::StringRef key) { return key == "0" ? std::optional<uint64_t>(32) : std::nullopt; });
+  checkPickle(whole(value),
+              [](llvm::StringRef key) { return key == "0" ? std::optional<uint64_t>(32) : std::nullopt; });
 }
 
 TEST(ArchiveCheck, SoundPickles) {
   EXPECT_EQ(refusalOf([] { check(tensor(storage("0"), integer(2) + integer(4), integer(4) + integer(1))); }), "");
   EXPECT_EQ(refusalOf([] { check(kObject + "}" + text("a") + integer(1) + "sb"); }), "");
-  EXPECT_EQ(refusalOf([] { check("ctorch.jit._pickle\nbuild_intlist\n" + tuple(list(integer(1) + integer(2))) + "R"); }), "");
+  EXPECT_EQ(
+      refusalOf([] { check("ctorch.jit._pickle\nbuild_intlist\n" + tuple(list(integer(1) + integer(2))) + "R"); }), "");
 }
 
 TEST(ArchiveCheck, Pickles) {
@@ -77,12 +79,14 @@ TEST(ArchiveCheck, Pickles) {
   EXPECT_REFUSED(check(kObject + "}" + "N" + "Nsb"), "an object has an attribute whose name is no text");
   EXPECT_REFUSED(check("ctorch.jit._pickle\nrestore_type_tag\n" + tuple("N" + text("int")) + "R"),
                  "expects a list or a dict with a type");
-  EXPECT_REFUSED(check("ctorch.jit._pickle\nbuild_intlist\n" + tuple(list("N")) + "R"), "expects a list of what intlist says");
+  EXPECT_REFUSED(check("ctorch.jit._pickle\nbuild_intlist\n" + tuple(list("N")) + "R"),
+                 "expects a list of what intlist says");
 }
 
 TEST(ArchiveCheck, Storages) {
   EXPECT_REFUSED(check(tuple(text("storage")) + "Q"), "expects a storage of ('storage', class, key, device, elements)");
-  EXPECT_REFUSED(check(storage("0", "c__torch__\nStorage\n")), "storage 0 is of class __torch__ Storage, which is unsupported");
+  EXPECT_REFUSED(check(storage("0", "c__torch__\nStorage\n")),
+                 "storage 0 is of class __torch__ Storage, which is unsupported");
   EXPECT_REFUSED(check(storage("../0")), "expects a storage's key to be a number, as data/0 is called");
   EXPECT_REFUSED(check(storage("1")), "storage 1 has no entry in the archive");
   EXPECT_REFUSED(check(list(storage("0") + storage("0"))), "storage 0 is read twice");
@@ -132,7 +136,9 @@ protected:
   void SetUp() override { path = testing::TempDir() + "archive-check.zip"; }
   void TearDown() override { std::filesystem::remove(path); }
 
-  static void put(std::string &bytes, size_t at, uint64_t value, size_t count) { std::memcpy(bytes.data() + at, &value, count); }
+  static void put(std::string &bytes, size_t at, uint64_t value, size_t count) {
+    std::memcpy(bytes.data() + at, &value, count);
+  }
 
   /// `at` of the first entry's record in the directory.
   std::vector<ZipEntry> read(size_t at, uint32_t value, const std::string &name = "m/code/a.py") {
@@ -142,7 +148,8 @@ protected:
     if (at > 0)
       put(central, at, value, 4);
     std::string file = local + name + "pass";
-    put(end, 0, 0x06054b50, 4), put(end, 10, 1, 2), put(end, 12, central.size() + name.size(), 4), put(end, 16, file.size(), 4);
+    put(end, 0, 0x06054b50, 4), put(end, 10, 1, 2), put(end, 12, central.size() + name.size(), 4),
+        put(end, 16, file.size(), 4);
     std::ofstream(path, std::ios::binary) << file << central << name << end;
     return readZipDirectory(path);
   }
@@ -157,7 +164,8 @@ TEST_F(ZipFile, Directories) {
   EXPECT_REFUSED(read(24, 9), "entry code/a.py: has 4 bytes, but says 9");
   EXPECT_REFUSED(read(20, 5), "entry code/a.py: has 5 bytes, but says 4");
   std::ofstream(path) << "short";
-  EXPECT_REFUSED(readZipDirectory(path), "cannot be read as TorchScript (it has 5 bytes): it is truncated or of another format");
+  EXPECT_REFUSED(readZipDirectory(path),
+                 "cannot be read as TorchScript (it has 5 bytes): it is truncated or of another format");
 }
 
 TEST_F(ZipFile, EntriesThatRunOn) {
@@ -166,7 +174,9 @@ TEST_F(ZipFile, EntriesThatRunOn) {
     read(0, 0);
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     size_t directory = 30 + 11 + 4;
-    auto write = [&](size_t at, const void *from, size_t count) { file.seekp(at).write(static_cast<const char *>(from), count); };
+    auto write = [&](size_t at, const void *from, size_t count) {
+      file.seekp(at).write(static_cast<const char *>(from), count);
+    };
     write(directory + 24, &bytes, 4), write(directory + 10, &method, 2), write(8, &method, 2);
     if (method == 0)
       write(directory + 20, &bytes, 4);
