@@ -20,6 +20,8 @@ struct ImportOptions {
   int64_t batch = 0, seq = 0;
   /// Of named inputs, the extents behind the batch.
   std::map<std::string, std::vector<int64_t>> shapes;
+  /// Patterns (fnmatch) of names of parameters that are not trained, beside those that the module has frozen.
+  std::vector<std::string> freeze;
   /// The label of a position is the window's next token, instead of its own: for models that do not shift.
   bool labelsAreNext = false;
   /// Rows hold several documents, of which the model knows nothing: the program has the inputs `positions` and

@@ -312,6 +312,7 @@ static bool importHere(const ImportOptions &options, std::string &error, std::ve
     torch::jit::Module module = loadArchive(options.input, text);
     Description description = parseDescription(text, context);
     Parameters parameters(module, description);
+    parameters.freeze(options.freeze);
     std::optional<GivenWeights> given;
     if (!options.weights.empty())
       given.emplace(options.weights, parameters);

@@ -6,6 +6,8 @@
 
 #include "llvm/Support/JSON.h"
 
+#include <fnmatch.h>
+
 using namespace galvatron;
 using namespace galvatron::importer;
 
@@ -136,6 +138,19 @@ void Parameters::addBuffers(const torch::jit::Module &module, const Description 
     if (!kFileTypes.count(buffer.tensor.scalar_type()))
       throw ImportError("buffer " + buffer.name + " is of type " + c10::toString(buffer.tensor.scalar_type()) +
                         ", which a checkpoint cannot hold; register it with persistent=False");
+}
+
+void Parameters::freeze(llvm::ArrayRef<std::string> patterns) {
+  for (const std::string &pattern : patterns) {
+    bool hasMatch = false;
+    for (const auto &parameter : all)
+      if (llvm::any_of(parameter->names, [&](const std::string &name) { return !fnmatch(pattern.c_str(), name.c_str(), 0); }))
+        hasMatch = parameter->frozen = true;
+    if (!hasMatch)
+      throw ImportError("--freeze " + pattern + " matches no parameter" +
+                        (all.empty() ? "" : ", of which the first is " + all.front()->names[0]) +
+                        "; write names as the module has them, with * for any part");
+  }
 }
 
 const Parameter *Parameters::find(const std::string &path) const {

@@ -34,6 +34,9 @@ class Parameters {
 public:
   Parameters(const torch::jit::Module &module, const Description &description);
 
+  /// Does not train what a pattern (fnmatch) matches by any of its names. Throws ImportError for one that matches nothing.
+  void freeze(llvm::ArrayRef<std::string> patterns);
+
   /// By attribute path from the root; null when that attribute is a buffer.
   const Parameter *find(const std::string &path) const;
   llvm::ArrayRef<std::unique_ptr<Parameter>> list() const { return all; }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 
 /// What it takes, for people and shells.
 static const galvatron::options::Tool &commandLine() {
@@ -45,6 +46,17 @@ static bool readShape(const std::string &text, std::map<std::string, std::vector
     at = end + 1;
   }
   return shapes.emplace(text.substr(0, equal), sizes).second;
+}
+
+/// Adds the parts between commas, none of which is empty.
+static bool readPatterns(const std::string &text, std::vector<std::string> &patterns) {
+  std::istringstream stream(text + ",");
+  for (std::string pattern; std::getline(stream, pattern, ',');) {
+    if (pattern.empty())
+      return false;
+    patterns.push_back(pattern);
+  }
+  return true;
 }
 
 int galvatron::runImportTool(int argc, char **argv) {
@@ -91,6 +103,9 @@ int galvatron::runImportTool(int argc, char **argv) {
     } else if (name == "--shape") {
       if (!readShape(value, options.shapes))
         return fail("expects --shape NAME=64 or NAME=3x224x224, but got '" + value + "'");
+    } else if (name == "--freeze") {
+      if (!readPatterns(value, options.freeze))
+        return fail("expects --freeze GLOB,..., but got '" + value + "'");
     } else if (name == "--labels") {
       if (value != "same" && value != "next")
         return fail("expects --labels same or next, but got '" + value + "'");
