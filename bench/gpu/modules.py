@@ -50,11 +50,17 @@ SKIPPED = "needs a GPU for each rank"
 UNBOUND = {"OMPI_MCA_hwloc_base_binding_policy": "none"}
 
 
-def rounding_of(module, tokens) -> list[tuple[str, float]]:
-    """How far PyTorch's own gradients in single precision are from those in double precision."""
+def rounding_of(module, batch: list | dict) -> list[tuple[str, float]]:
+    """How far PyTorch's own gradients in single precision are from those in double precision, of a batch of inputs."""
+    import torch
+
+    named = batch if isinstance(batch, dict) else {}
     found = []
-    for copied in (copy.deepcopy(module), copy.deepcopy(module).double()):
-        copied(tokens, tokens).backward()
+    for wide in (False, True):
+        copied = copy.deepcopy(module).double() if wide else copy.deepcopy(module)
+        inputs = {n: tensor.double() if wide and tensor.is_floating_point() else tensor for n, tensor in named.items()}
+        result = copied(**inputs) if named else copied(*batch)
+        (result if torch.is_tensor(result) else result["loss"]).backward()
         found.append({n: p.grad.double() for n, p in copied.named_parameters() if p.grad is not None})
     single, double = found
     return [(name, float((single[name] - gradient).norm())) for name, gradient in double.items()]
@@ -86,7 +92,7 @@ class Preparation:
         return file.name
 
     def imported(self, case) -> tuple[Path, list[tuple[str, float]]]:
-        """The program; of a module drawn at random also what rounding makes of the first step's gradients."""
+        """The program; where gradients may be differences of large terms, what rounding makes of those of the first step."""
         import torch
 
         from galvatron import export
@@ -100,6 +106,7 @@ class Preparation:
                 samples = case.samples()
                 example = {name: tensor[:BATCH] for name, tensor in samples.items()}
                 self.models[case.name] = {"data": self.folder_of(case, samples), "data_type": "", "running": []}
+                rounding = rounding_of(module, example)
             else:
                 ids = torch.arange(2 * case.seq).view(2, case.seq) % case.vocabulary
                 example, sizes = (ids, ids), ["--batch", BATCH, "--seq", case.seq]
@@ -107,7 +114,7 @@ class Preparation:
             export.save(module, example, archive)
             if case.drawn:
                 tokens = (self.output / "data" / self.models[case.name]["data"]).read_bytes()[: BATCH * case.seq]
-                rounding = rounding_of(module, torch.tensor(list(tokens)).view(BATCH, case.seq))
+                rounding = rounding_of(module, [torch.tensor(list(tokens)).view(BATCH, case.seq)] * 2)
         self.tools.succeed("galvatron-import", archive, *sizes, "-o", program)
         shutil.copy(archive.with_suffix(".safetensors"), self.weights(case.name))
         return program, rounding

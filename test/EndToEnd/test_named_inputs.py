@@ -72,15 +72,9 @@ def models(work):
     return model
 
 
-# Gradients that are 0 in exact arithmetic, and rounding in any other: a softmax over positions does not see what shifts
-# all of them.
-ZERO_GRADIENTS = {"bert-answers": ("qa_outputs.bias", "bert.encoder.layer.1.output.LayerNorm.bias")}
-
-
 def gradients(model: NamedModel, run: Run) -> list[compare.Difference]:
     differences = first_gradients(run, model.expected)
-    zero = ZERO_GRADIENTS.get(model.name, ())
-    return [difference for difference in differences if not any(name in difference.name for name in zero)]
+    return [difference for difference in differences if not any(name in difference.name for name in ZOO[model.name].zero)]
 
 
 def halves(count: int) -> list[int]:
