@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import imported_program
@@ -90,14 +91,17 @@ def check_refused(tmp_path: Path, message: str, *arguments: object) -> None:
     assert len(done.stderr.splitlines()) == 1 and not list(output.parent.iterdir())
 
 
-def scripted(tmp_path: Path, *lines: str, result: str = "x.mean()") -> Path:
-    """An archive of a module without parameters: x, float [batch, seq, 8], depends on data; then the lines."""
+def scripted(tmp_path: Path, *lines: str, result: str = "x.mean()", methods: Sequence[str] = ()) -> Path:
+    """An archive of a module without parameters: x, float [batch, seq, 8], depends on data; then the lines, which may call
+    the methods."""
 
     class Scripted(torch.jit.ScriptModule):
         """Each has a type of its own, which a method can be added to."""
 
     body = ["x = torch.embedding(torch.ones([32, 8]), input_ids)", *lines, f"return {result}\n"]
     module = Scripted()
+    for method in methods:
+        module.define(method)
     module.define("def forward(self, input_ids, labels):\n" + textwrap.indent("\n".join(body), "    "))
     module.save(str(tmp_path / "model.pt"))
     return tmp_path / "model.pt"

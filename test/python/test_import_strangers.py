@@ -5,6 +5,7 @@ Each is a sound archive with one thing changed, as no fuzzer would by chance.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from importing import Small, check_refused, needs_importer, run_importer
+from importing import Small, check_refused, needs_importer, run_importer, scripted
 from torch import nn
 
 from galvatron import export
@@ -312,3 +313,77 @@ def test_buffers_of_one_element_are_written_out(tmp_path):
     export.save(Large(buffer=True), (ids, ids), tmp_path / "model.pt", weightless=True)
     message = "buffer mask shows one element as 268435456, but at most 134217728 are read; register a smaller one"
     check_refused(tmp_path, message, tmp_path / "model.pt")
+
+
+#
+# What LibTorch loads
+#
+
+
+def described(tmp_path, module, change, **options) -> Path:
+    """An archive whose description was changed."""
+    export.save(module, (IDS, IDS), tmp_path / "sound.pt", **options)
+    with zipfile.ZipFile(tmp_path / "sound.pt") as archive:
+        entries = {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+    name = "extra/galvatron.json"
+    entries[name] = change(entries[name])
+    return write(tmp_path / "model.pt", entries)
+
+
+def test_descriptions(tmp_path):
+    deep = b'{"a":' + b"[" * 200 + b"]" * 200 + b","
+    path = described(tmp_path, Small(), lambda text: text.replace(b"{", deep, 1))
+    check_refused(tmp_path, "galvatron.json in the archive is nested deeper than 100; export the model again", path)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(32, 8), nn.Linear(8, 4, bias=False)
+
+    def forward(self, input_ids, labels):
+        return self.head(self.table(input_ids)).mean() + labels.float().mean()
+
+
+def test_ties_of_unlike_parameters(tmp_path):
+    def change(text: bytes) -> bytes:
+        description = json.loads(text)
+        description["ties"] = [["table.weight", "head.weight"]]
+        return json.dumps(description).encode()
+
+    message = "galvatron.json ties parameter (head|table).weight to (head|table).weight, which is of another shape or type"
+    check_refused(tmp_path, message, described(tmp_path, Pair(), change))
+
+
+def test_parameters_that_share_some_memory(tmp_path):
+    module = Pair()
+    memory = torch.ones(320)
+    module.table.weight = nn.Parameter(memory[:256].view(32, 8))
+    module.head.weight = nn.Parameter(memory[240:272].view(4, 8))
+    torch.jit.trace(module, (IDS, IDS), check_trace=False).save(str(tmp_path / "model.pt"))
+    message = r"parameters \S+ and \S+ share some of their memory, but not all of it, which is unsupported; clone one of them"
+    check_refused(tmp_path, message, tmp_path / "model.pt", "--batch", 2, "--seq", 16)
+
+
+def test_entries_that_are_no_torchscript(sound, tmp_path):
+    refused(tmp_path, "entry model.json: is of a format before PyTorch 1.0's, which is unsupported", sound | {"model.json": b"{}"})
+    texts = {f"extra/{i}": bytes(60 << 20) for i in range(5)}
+    refused(tmp_path, "brings code and pickles to 3145[0-9]* bytes, but at most 268435456 are read, 67108864 each", sound | texts)
+    wrong = with_code(sound, lambda code: code.replace("return ", "return unknown + ", 1))
+    refused(tmp_path, r"cannot be read as TorchScript \(.*\): it is damaged or of another format; write it with", wrong)
+
+
+def test_calls_within_calls(tmp_path):
+    path = scripted(tmp_path, "x = self.f0(x)", methods=chain(300))
+    check_refused(tmp_path, "calls are nested deeper than 200 in the top module", path, "--batch", 2, "--seq", 16)
+
+
+def chain(count: int) -> list[str]:
+    """Methods that call the next each, the last first."""
+    methods = [f"def f{count}(self, x: Tensor) -> Tensor:\n    return x\n"]
+    return methods + [f"def f{i}(self, x: Tensor) -> Tensor:\n    return self.f{i + 1}(x)\n" for i in reversed(range(count))]
+
+
+def test_conditions_on_data(tmp_path):
+    path = scripted(tmp_path, "if bool(x.sum() > 0.0):", "    x = x + 1")
+    check_refused(tmp_path, "turns a tensor that depends on data into a number; the program must not depend on it", path, "--batch", 2, "--seq", 16)

@@ -25,8 +25,9 @@ namespace {
 
 /// Values and levels that a pickle may have. A tree of modules needs three levels for each of its own.
 constexpr uint64_t kMostValues = 1 << 22, kMostLevels = 500, kMostMemos = 1 << 22;
-/// Elements that a tensor may show beyond those of its storage: 512 MiB of single precision. One that shows a single element
-/// (all strides 0) stands for values that are not there, as weightless archives have them, and is never written out.
+/// Elements that a tensor may show beyond those of its storage: 512 MiB of single precision. One that shows a single
+/// element (all strides 0) stands for values that are not there, as weightless archives have them, and is never written
+/// out.
 constexpr int64_t kMostRepeated = 1 << 27;
 
 enum class Kind { None, Bool, Integer, Double, Text, Global, Storage, Tensor, Tuple, List, Dict, Object, Marker };

@@ -17,6 +17,11 @@
 using namespace galvatron::importer;
 using llvm::StringRef;
 
+void galvatron::importer::damaged(const std::string &what) {
+  throw ImportError("cannot be read as TorchScript (" + what +
+                    "): it is truncated or of another format; write it with `python -m galvatron.export`");
+}
+
 namespace {
 
 constexpr uint64_t kMostEntries = 100000, kMostNameBytes = 1024;
@@ -41,10 +46,6 @@ private:
     uint64_t count, bytes, begin;
   };
 
-  [[noreturn]] static void damaged(const std::string &what) {
-    throw ImportError("cannot be read as TorchScript (" + what +
-                      "): it is truncated or of another format; write it with `python -m galvatron.export`");
-  }
   /// Bytes [begin, begin + count) of the file.
   std::string bytes(uint64_t begin, uint64_t count) {
     if (begin > fileBytes || count > fileBytes - begin)

@@ -26,6 +26,9 @@ constexpr uint64_t kMostTextBytes = 64 << 20;
 /// entries.
 std::vector<ZipEntry> readZipDirectory(const std::string &path);
 
+/// Throws ImportError: the file is no archive, as `what` says.
+[[noreturn]] void damaged(const std::string &what);
+
 } // namespace galvatron::importer
 
 #endif // GALVATRON_IMPORT_ARCHIVE_ZIPDIRECTORY_H

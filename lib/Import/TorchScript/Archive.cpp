@@ -67,8 +67,7 @@ static void checkEntries(const std::string &path, const std::vector<ZipEntry> &e
     sizes[entry.name] = entry.size;
   for (const char *name : {"data.pkl", "constants.pkl"})
     if (!sizes.count(name))
-      throw ImportError("cannot be read as TorchScript (it has no entry " + std::string(name) +
-                        "): it is truncated or of another format; write it with `python -m galvatron.export`");
+      damaged("it has no entry " + std::string(name));
   if (sizes.count("model.json"))
     throw ImportError("entry model.json: is of a format before PyTorch 1.0's, which is unsupported; export it again");
   caffe2::serialize::PyTorchStreamReader reader(path);

@@ -86,12 +86,10 @@ Value Reader::run(const jit::Module &module, size_t count) {
 std::vector<Value> Reader::callMethod(const Submodule &target, const std::string &method,
                                       llvm::ArrayRef<Slot> arguments, const std::string &place) {
   std::shared_ptr<jit::Graph> graph = jit::toGraphFunction(target.object.type()->getMethod(method)).graph();
-  if (graph->inputs().size() != arguments.size() + 1)
-    throw ImportError("a call of " + method + " in " + (place.empty() ? "the top module" : place) + " has " +
-                      std::to_string(arguments.size()) + " arguments for " +
-                      std::to_string(graph->inputs().size() - 1) + "; the archive is damaged, export it again");
+  assert(graph->inputs().size() == arguments.size() + 1 && "LibTorch compiles no call with other arguments");
   if (depth == kMostLevels)
-    throw ImportError("calls are nested deeper than " + std::to_string(kMostLevels) + " in " + place);
+    throw ImportError("calls are nested deeper than " + std::to_string(kMostLevels) + " in " +
+                      (place.empty() ? "the top module" : place));
   ++depth;
   Frame frame;
   frame.path = place;
@@ -226,13 +224,12 @@ Value Reader::runCheck(const List &arguments) {
   return arguments[2];
 }
 
-/// A condition: a truth value, or the tensor of one that comparing sizes makes. Data is refused where it is made one.
+/// A condition: a truth value, or the tensor of one that comparing sizes makes. Data is refused by what makes it one.
 static bool isTrue(const Value &condition, const Importer &importer) {
   if (!condition.isTensor())
     return condition.number() != 0;
   ExpressionRef known = importer.read(*condition.cell()).lazy;
-  if (!known || !known->isSplat())
-    throw ImportError("a condition depends on data, which is unsupported; choose with where");
+  assert(known && known->isSplat() && "numbers of tensors are known");
   return known->constant != 0;
 }
 
