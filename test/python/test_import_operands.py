@@ -66,7 +66,7 @@ pytestmark = needs_importer
         (
             "x = torch.ops.aten.scaled_dot_product_attention(x[:, None], x[:, None], x, torch.zeros([1, 1, 1, 16, 16]))",
             "scaled_dot_product_attention",
-            "expects a mask of rank 4 at most, but got [1, 1, 1, 16, 16]",
+            "expects a mask of rank 4 at most, as the queries', but got [1, 1, 1, 16, 16]",
         ),
         (
             "x = torch.conv1d(x.transpose(1, 2), torch.ones([8, 3, 3]))",

@@ -28,8 +28,8 @@ Tensor fourDimensional(Call &call, llvm::StringRef name) {
   return call.importer.reshape(x, shape);
 }
 
-/// The additive bias of an unrecognised mask, with extent 1 where it does not differ.
-mlir::Value biasOf(Call &call, Tensor mask, ElementType type) {
+/// The additive bias of an unrecognised mask, with extent 1 where it does not differ; of queries of that rank.
+mlir::Value biasOf(Call &call, Tensor mask, ElementType type, size_t rank) {
   Importer &importer = call.importer;
   if (mask.type == ElementType::Bool) {
     auto number = [&](double value) { return Tensor::of(call.expressions.splat(type, {}, value)); };
@@ -43,6 +43,8 @@ mlir::Value biasOf(Call &call, Tensor mask, ElementType type) {
         shape[d] = 1;
     mask = importer.slice(mask, Shape(mask.rank(), 0), shape);
   }
+  if (rank == 3 && shape.size() == 3)
+    shape.insert(shape.begin() + 1, 1); // [B, S, S], as the queries have it
   shape.insert(shape.begin(), 4 - shape.size(), 1);
   return importer.force(importer.reshape(importer.convert(mask, type), shape));
 }
@@ -72,8 +74,9 @@ Results attention(Call &call) {
                         " and " + std::to_string(k.shape[2]));
   } else if (call.has("attn_mask")) {
     Tensor given = call.tensor("attn_mask");
-    if (given.rank() > 4)
-      throw ImportError("expects a mask of rank 4 at most, but got " + describe(given.shape));
+    if (given.rank() > int64_t(resultShape.size()))
+      throw ImportError("expects a mask of rank " + std::to_string(resultShape.size()) +
+                        " at most, as the queries', but got " + describe(given.shape));
     Shape scores{q.shape[2], k.shape[2]};
     std::optional<Mask> known;
     if (given.lazy && given.rank() >= 2) {
@@ -84,7 +87,7 @@ Results attention(Call &call) {
     if (known)
       mask = *known;
     else
-      bias = biasOf(call, given, q.type);
+      bias = biasOf(call, given, q.type, resultShape.size());
   }
 
   double dropout = call.number("dropout_p", 0);

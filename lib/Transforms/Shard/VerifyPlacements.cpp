@@ -228,6 +228,9 @@ static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> mesh, int64
     if (partial.kind != graph::ReduceKind::Sum)
       return op.emitOpError("expects shares that add up on ")
              << meshAxisName(partial.meshAxis) << ", but got " << from << " and " << to;
+    if (partial.meshAxis >= int64_t(mesh.size()))
+      return op.emitOpError("expects shares on mesh axes below ")
+             << mesh.size() << ", as many as the plan has, but got " << meshAxisName(partial.meshAxis);
     parts *= partial.meshAxis == PlacementAttr::kTime ? microBatches : mesh[partial.meshAxis];
   }
   if (parts != int64_t(op.getParts()))

@@ -95,6 +95,7 @@ x * torch.dot(m.b, m.v) | torch.inner(x, m.w) | x @ torch.outer(m.b, m.v) | x @ 
 torch.einsum("bsi,ij,j->bsj", x, m.w, m.v) | torch.einsum("...i,ji->...j", x, m.w)
 torch.einsum("bsi,j", x, m.v).sum(1).mT | torch.einsum("bsi->bi", x)[:, None] * x | x * (x @ m.v)[..., None]
 m.attention(x, x, x, need_weights=False)[0] | m.attention(x, x, x)[1].mean((1, 2))[:, None, None] * x | m.encoder(x)
+F.scaled_dot_product_attention(x, x, x, x @ x.mT)
 """
 
 POSITIONS = """

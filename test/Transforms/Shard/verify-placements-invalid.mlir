@@ -34,6 +34,14 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 
 // -----
 
+graph.layer @shares_without_a_mesh(%x: tensor<8xf32, #dist.placement<[8]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@g3]>> {
+  // expected-error@+1 {{expects shares on mesh axes below 0, as many as the plan has, but got mesh axis 3}}
+  %y = dist.share %x of 2 : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g3]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[8] partial [sum@g3]>>
+}
+
+// -----
+
 graph.layer @shares_of_a_maximum(%x: tensor<8xf32, #dist.placement<[8]>>) -> tensor<8xf32, #dist.placement<[8] partial [max@g0]>> {
   // expected-error@+1 {{expects shares that add up on mesh axis 0, but got #dist.placement<[8]> and #dist.placement<[8] partial [max@g0]>}}
   %y = dist.share %x of 2 : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [max@g0]>>
