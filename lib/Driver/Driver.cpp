@@ -236,6 +236,8 @@ static std::unique_ptr<llvm::MemoryBuffer> readInput(llvm::StringRef input, std:
   if (input == "-" || !llvm::sys::fs::exists(input))
     return openInputFile(input, &error);
   std::optional<std::string> text = readTextFile(input.str(), error, kMaxProgramBytes);
+  if (!text)
+    error += "; write one with galvatron-import";
   return text ? llvm::MemoryBuffer::getMemBufferCopy(*text, input) : nullptr;
 }
 

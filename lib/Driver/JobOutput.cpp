@@ -159,9 +159,10 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef
   for (const std::string &file : getFilesBeside(lowered, options))
     if (std::string error = folder.addFile(llvm::sys::path::filename(file), file); !error.empty())
       return reportError(error);
-  if (auto config = lowered->getAttrOfType<StringAttr>(graph::kConfigAttr))
-    if (std::string error = folder.writeFile("config.json", config.getValue()); !error.empty())
-      return reportError(error);
+  for (auto [attribute, name] : {std::pair(graph::kConfigAttr, "config.json"), {graph::kAdapterAttr, "adapter.json"}})
+    if (auto text = lowered->getAttrOfType<StringAttr>(attribute))
+      if (std::string error = folder.writeFile(name, text.getValue()); !error.empty())
+        return reportError(error);
   if (std::string error = folder.writeFile("timetable.json", timetable); !error.empty())
     return reportError(error);
   if (!job.listed.empty()) {

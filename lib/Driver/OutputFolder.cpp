@@ -48,6 +48,7 @@ static bool isPartOfProgram(llvm::StringRef folder, llvm::StringRef name) {
   llvm::StringRef stage = name;
   bool isStage = stage.consume_front("stage") && !stage.empty() && llvm::all_of(stage, llvm::isDigit);
   return isStage || name == "launch" || name == "plan.json" || name == "timetable.json" || name == "config.json" ||
+         name == "adapter.json" ||
          name.starts_with("libgalvatron_") || name.ends_with(".safetensors") || name.ends_with(".weights");
 }
 

@@ -65,7 +65,7 @@ def save(
     Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written. Warns
     (GalvatronWarning) of lines that restrict the import.
     """
-    from galvatron import archive, examples, places, tracing
+    from galvatron import adapters, archive, examples, places, tracing
 
     path = Path(path)
     archive.check_writable(path)
@@ -74,6 +74,7 @@ def save(
             f"expects an eager nn.Module, but got {type(module).__name__}; export the original"
         )
     inputs = _example(example_inputs)
+    adapter = adapters.describe(module)
     are_named = isinstance(example_inputs, Mapping)
     drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
     try:
@@ -82,6 +83,7 @@ def save(
             facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
             facts["counts_labels"] = are_named
             facts["bounds"] = [bound.to_json() for bound in found.bounds]
+            facts["adapter"] = adapter
             description = archive.describe(module, drawn, inputs, facts)
             archive.write(found.trace, path, description)
     except GalvatronError:
@@ -216,7 +218,7 @@ def _initializations(
 
 def export_config(arguments: argparse.Namespace) -> dict:
     """What the command line does; returns the contents of `galvatron.json`."""
-    from galvatron import archive, huggingface
+    from galvatron import adapters, archive, huggingface
 
     archive.check_writable(arguments.output)
     config = huggingface.read_config(arguments.config)
@@ -235,6 +237,14 @@ def export_config(arguments: argparse.Namespace) -> dict:
     else:
         seed = arguments.seed or 0
         module = huggingface.build_random(config, attention, seed, loss)
+    if arguments.peft is not None:
+        with weightless():
+            recorded = adapters.apply(recorded, arguments.peft, with_weights=False)
+        if arguments.weightless:
+            module = recorded
+        else:
+            torch.manual_seed(seed or 0)
+            module = adapters.apply(module, arguments.peft, with_weights=arguments.seed is None)
     names = arguments.inputs.split(",") if arguments.inputs else huggingface.LOSSES[loss][1]
     return save(
         module,
@@ -293,6 +303,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="A,B,...",
         help="what forward takes, by name, where it is not what the task usually has, as"
         " input_ids,attention_mask,labels",
+    )
+    add(
+        "--peft",
+        type=Path,
+        metavar="FOLDER",
+        help="an adapter of peft to be trained: a folder with adapter_config.json; weights in it are exported too, unless --seed or"
+        " --weightless is given",
     )
     add(
         "--attn",

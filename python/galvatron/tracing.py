@@ -80,7 +80,9 @@ def loss_function(module: nn.Module, names: Sequence[str] = INPUTS[:2]) -> Calla
     forward = module.forward
     parameters = inspect.signature(forward).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = set(names) <= parameters.keys() or (takes_any and not are_tokens(names))
+    # Of nothing but *args and **kwargs, whoever is called in the end knows the names.
+    is_passed_on = takes_any and all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values())
+    named = set(names) <= parameters.keys() or is_passed_on or (takes_any and not are_tokens(names))
     count = len(names)
     extra = {"use_cache": False} if named and "use_cache" in parameters else {}
     kind = type(module).__name__

@@ -8,6 +8,7 @@
 #include "galvatron/Support/Files.h"
 #include "galvatron/Support/Json.h"
 #include "galvatron/Support/Safetensors.h"
+#include "runtime/checkpoint/Adapter.h"
 #include "runtime/core/Files.h"
 
 #include <algorithm>
@@ -125,14 +126,20 @@ Status hashFile(const std::string &path, FileHashes &hashes) {
   return status;
 }
 
-/// The lines, by file; each is a hash, two spaces and a name without a folder.
+/// A name without a folder, or of one of the adapter's files.
+bool isOfCheckpoint(const std::string &name) {
+  std::vector<std::string> adapter = adapterFiles();
+  return whyNoBaseName(name).empty() || std::find(adapter.begin(), adapter.end(), name) != adapter.end();
+}
+
+/// The lines, by file; each is a hash, two spaces and a file of the checkpoint.
 Status readChecksums(const fs::path &path, Texts &hashes) {
   std::ifstream file(path);
   int64_t number = 0;
   for (std::string line; std::getline(file, line);) {
     ++number;
     bool isSound = line.size() > kHashDigits + 2 && line.compare(kHashDigits, 2, "  ") == 0 &&
-                   line.find_first_not_of("0123456789abcdef") == kHashDigits && whyNoBaseName(line.substr(std::min(line.size(), kHashDigits + 2))).empty() &&
+                   line.find_first_not_of("0123456789abcdef") == kHashDigits && isOfCheckpoint(line.substr(kHashDigits + 2)) &&
                    !file.eof();
     if (!isSound || !hashes.emplace(line.substr(kHashDigits + 2), line.substr(0, kHashDigits)).second)
       return Status::error(

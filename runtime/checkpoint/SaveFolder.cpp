@@ -1,6 +1,7 @@
 //===- SaveFolder.cpp - folders of checkpoints: names, replacing, locking, keeping --------------===//
 #include "runtime/checkpoint/SaveFolder.h"
 #include "galvatron/Support/Shards.h"
+#include "runtime/checkpoint/Adapter.h"
 #include "runtime/checkpoint/Checksums.h"
 #include "runtime/checkpoint/TrainingState.h"
 
@@ -54,10 +55,12 @@ std::vector<fs::path> listOwnFiles(const fs::path &folder) {
   std::vector<fs::path> paths;
   if (!listFolder(folder, paths).ok())
     return {};
-  // A config.json may be its user's.
+  // A config.json and a folder of that name may be its user's.
   bool hasConfig = isUnfinished(folder) || isInChecksums(folder, kConfig);
+  bool hasAdapter = isUnfinished(folder) || isInChecksums(folder, adapterFiles()[0]);
   std::erase_if(paths, [&](const fs::path &path) {
-    return !isOwnFile(path.filename()) && !(hasConfig && path.filename() == kConfig);
+    fs::path name = path.filename();
+    return !isOwnFile(name) && !(hasConfig && name == kConfig) && !(hasAdapter && name == kAdapterFolder);
   });
   return paths;
 }
@@ -66,11 +69,12 @@ void add(std::string &warning, const std::string &text) { warning += (warning.em
 
 /// Files that are not a checkpoint's move on to the folder that took the old one's place.
 Status moveOthers(const fs::path &old, const fs::path &folder) {
-  std::vector<fs::path> paths;
+  std::vector<fs::path> paths, own = listOwnFiles(old);
   Status status = listFolder(old, paths);
   for (const fs::path &path : paths) {
     std::error_code error;
-    if (fs::path to = folder / path.filename(); !isOwnFile(path.filename()) && !fs::exists(to, error) && !error)
+    bool isOwn = std::find(own.begin(), own.end(), path) != own.end();
+    if (fs::path to = folder / path.filename(); !isOwn && !fs::exists(to, error) && !error)
       fs::rename(path, to, error);
   }
   return status;
@@ -154,8 +158,12 @@ bool hasOwnFiles(const fs::path &folder) { return !listOwnFiles(folder).empty();
 
 Status removeOwnFiles(const fs::path &folder) {
   std::error_code error;
-  for (const fs::path &path : listOwnFiles(folder))
+  for (const fs::path &path : listOwnFiles(folder)) {
+    if (path.filename() == kAdapterFolder)
+      for (const char *name : kAdapterFiles)
+        fs::remove(path / name, error);
     fs::remove(path, error);
+  }
   fs::remove(folder, error);
   if (fs::exists(folder, error))
     return Status::error(folder.string(), " is in the way of saving; move it elsewhere");

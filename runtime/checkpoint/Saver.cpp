@@ -56,11 +56,13 @@ Saver::~Saver() {
     thread.join();
 }
 
-void Saver::open(const std::string &optimizer, int64_t newShardBytes, const std::string &newConfig, bool beside,
-                 std::string &warning) {
+void Saver::open(const std::string &optimizer, int64_t newShardBytes, const std::string &newConfig,
+                 const std::optional<Adapter> &newAdapter, bool beside, std::string &warning) {
   shardBytes = newShardBytes;
   config = newConfig;
+  adapter = newAdapter;
   hasConfig = world.gather(char(!config.empty()))[0];
+  hasAdapter = world.gather(char(adapter.has_value()))[0];
   gather.open();
   if (!beside)
     return;
@@ -109,6 +111,9 @@ void Saver::begin(const TrainingState &newTraining, bool atOnce) {
   names = {kTraining};
   if (hasConfig)
     names.push_back(kConfig);
+  if (hasAdapter)
+    for (const std::string &name : adapterFiles())
+      names.push_back(name);
   for (const auto &[stem, kinds] : tensorFiles(training.optimizer)) {
     safetensors::ShardedWriter &writer =
         files.emplace_back(layOutTensors(catalog, kinds, stem == kModelStem ? &state.manifest : nullptr), kinds).first;
@@ -147,6 +152,8 @@ Status Saver::work(Phase now, std::string &told) {
     return isFirst() ? create() : Status::success();
   case kWrite:
     return write();
+  case kDerive: // of tensors that all ranks have written
+    return adapter ? adapter->write(fresh) : Status::success();
   case kHash:
     return hashOwn(fresh, names, world.rank(), world.size(), told);
   case kPublish: {

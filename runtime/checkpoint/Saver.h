@@ -10,6 +10,7 @@
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_SAVER_H
 #define GALVATRON_RUNTIME_CHECKPOINT_SAVER_H
 
+#include "runtime/checkpoint/Adapter.h"
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/HostCopy.h"
 #include "runtime/checkpoint/SaveFolder.h"
@@ -18,6 +19,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <optional>
 #include <thread>
 
 namespace galvatron {
@@ -32,7 +34,7 @@ struct Saved {
 
 class Saver {
 public:
-  /// On the first rank: what is `carried`, and the text of config.json, empty for none.
+  /// On the first rank: what is `carried`, the text of config.json, empty for none, and the adapter, if there is one.
   Saver(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
         SaveFolder &folder)
       : world(world), catalog(catalog), state(state), carried(carried), folder(folder) {}
@@ -40,8 +42,8 @@ public:
   Saver(const Saver &) = delete;
 
   /// Collective. `beside`: takes memory for a copy, if all hosts have it; else `warning` says why saving is at once.
-  void open(const std::string &optimizer, int64_t shardBytes, const std::string &config, bool beside,
-            std::string &warning);
+  void open(const std::string &optimizer, int64_t shardBytes, const std::string &config,
+            const std::optional<Adapter> &adapter, bool beside, std::string &warning);
 
   /// Of the tensors of a checkpoint, on disk.
   int64_t checkpointBytes(const std::string &optimizer) const;
@@ -57,7 +59,7 @@ public:
   void finish(Saved &saved);
 
 private:
-  enum Phase { kIdle, kCreate, kWrite, kHash, kPublish, kRemove };
+  enum Phase { kIdle, kCreate, kWrite, kDerive, kHash, kPublish, kRemove };
 
   void start(Phase next);
   /// Of one whose end this rank has told: whether all have, and the copy is there.
@@ -75,7 +77,8 @@ private:
   const Carried &carried;
   SaveFolder &folder;
   std::string config;
-  bool hasConfig = false; // on every rank
+  std::optional<Adapter> adapter;
+  bool hasConfig = false, hasAdapter = false; // on every rank
   int64_t shardBytes = 0;
   std::unique_ptr<HostCopy> copy; // null: saves at once
   LateGather gather;

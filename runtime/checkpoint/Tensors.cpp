@@ -30,14 +30,21 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
       if (parameter.counted)
         counted.push_back({parameter.name(), parameter.shape, parameter.isTrained()});
     }
+  auto add = [&](const std::vector<std::string> &tied) {
+    for (const std::string &name : tied)
+      catalog.canonical.emplace(name, tied[0]);
+    catalog.names.insert(tied.begin(), tied.end());
+  };
   for (const CarriedInfo &tensor : manifest.carried)
-    catalog.names.insert(tensor.names.begin(), tensor.names.end());
+    add(tensor.names);
   std::set<std::string> seen;
   json own = {{"counted", counted}, {"names", names}};
   for (const std::string &text : world.gatherText(own.dump())) {
     json stage = parseOwnJson(text);
-    for (const json &tied : stage["names"])
+    for (const json &tied : stage["names"]) {
+      add(tied);
       catalog.parameters.insert(tied.begin(), tied.end());
+    }
     for (const json &entry : stage["counted"]) {
       catalog.list.push_back({entry[0], entry[1], entry[2]});
       if (!seen.insert(catalog.list.back().name).second)
@@ -45,8 +52,12 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
                              " is counted by two stages; compile the program again");
     }
   }
-  catalog.names.insert(catalog.parameters.begin(), catalog.parameters.end());
   return Status::success();
+}
+
+std::string Catalog::canonicalName(const std::string &name) const {
+  auto known = canonical.find(name);
+  return known == canonical.end() ? "" : known->second;
 }
 
 int64_t Catalog::Entry::numElements() const {

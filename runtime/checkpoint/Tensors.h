@@ -8,6 +8,7 @@
 #include "runtime/core/World.h"
 
 #include <functional>
+#include <map>
 #include <set>
 
 namespace galvatron {
@@ -49,12 +50,15 @@ public:
   const std::vector<Entry> &entries() const { return list; }
   /// Of the parameters of all stages, tied ones under each of theirs, and of what is carried.
   const std::set<std::string> &allNames() const { return names; }
+  /// The name that files have of a parameter or of what is carried, by any of its names; empty where there is none.
+  std::string canonicalName(const std::string &name) const;
   /// Of parameters, tied ones under each of theirs.
   const std::set<std::string> &parameterNames() const { return parameters; }
 
 private:
   std::vector<Entry> list;
   std::set<std::string> names, parameters;
+  std::map<std::string, std::string> canonical; // of all names
 };
 
 /// "[2, 3]"

@@ -68,8 +68,8 @@ void Training::finishTrace() {
 }
 
 Status Training::prepareFiles() {
-  if (!options.save.empty())
-    openSaver();
+  if (Status status = options.save.empty() ? Status::success() : openSaver(); !status.ok())
+    return status;
   if (world.rank() != 0)
     return Status::success();
   for (const auto &[option, folder] :
@@ -108,15 +108,24 @@ void Training::writeStart() {
     writeEvent(context, "load", done.step, {{"folder", loaded.folder}});
 }
 
-void Training::openSaver() {
+Status Training::openSaver() {
   saveFolder.name(options.save, options.saveEvery > 0, options.keep);
   saver.emplace(world, catalog, state(), carried, saveFolder);
   std::string config, warning;
-  if (world.rank() == 0)
+  std::optional<Adapter> adapter;
+  Status status;
+  if (world.rank() == 0) {
     config = readText(besideProgram(kConfig));
-  saver->open(options.optimizer, options.shardBytes, config, options.saveEvery > 0 && !options.saveSync, warning);
+    if (std::string text = readText(besideProgram(kAdapter)); !text.empty())
+      status = Adapter::parse(text, catalog, adapter.emplace());
+  }
+  if (status = world.agree(status); !status.ok())
+    return status;
+  bool isBeside = options.saveEvery > 0 && !options.saveSync;
+  saver->open(options.optimizer, options.shardBytes, config, adapter, isBeside, warning);
   if (!warning.empty())
     warnings.push_back(warning);
+  return status;
 }
 
 Status Training::prepareHosts() { return checkHosts(world, manifest, options); }

@@ -60,7 +60,7 @@ private:
   Status prepareTrace();
   /// What was traced, on every rank; a failure is told.
   void finishTrace();
-  void openSaver();
+  Status openSaver();
   /// On every rank, when all is well.
   Status prepareEvents();
   void writeStart();

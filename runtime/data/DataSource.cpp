@@ -28,7 +28,7 @@ Status checkSampleOptions(const Options &options, const std::string &samples) {
     bool isGiven;
     std::vector<std::string> modes;
   };
-  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row", "folder"}},
+  for (const Own &own : {Own{"--shuffle", options.shuffle && samples != "folder", {"windows", "row"}},
                          {"--data-dtype", !options.dataDtype.empty(), {"windows"}},
                          {"--data-seed", options.dataSeed.has_value(), {"gpt", "row"}},
                          {"--split", !options.split.empty(), {"gpt"}},

@@ -90,6 +90,8 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
         result.persistentBuffers.push_back(buffer.at("name"));
     if (auto config = root.find("config"); config != root.end() && config->is_object())
       result.config = config->dump(2) + "\n";
+    if (auto adapter = root.find("adapter"); adapter != root.end() && adapter->is_object())
+      result.adapter = adapter->dump(2) + "\n";
     result.ties = root.value("ties", result.ties);
     std::erase_if(result.ties, [](const std::vector<std::string> &group) { return group.empty(); });
   } catch (const json::exception &error) {

@@ -35,6 +35,7 @@ struct Description {
   std::vector<std::vector<std::string>> ties;        // canonical name first
   std::set<std::string> frozen;                      // parameters without gradient
   std::vector<std::string> persistentBuffers;        // those that are in state_dict()
+  std::string adapter;                               // the text of adapter.json; empty: none
   std::string config;                                // the text of config.json; empty: none
 };
 

@@ -319,6 +319,8 @@ static bool importHere(const ImportOptions &options, std::string &error, std::ve
     auto result = read(context, module, parameters, description, options, warnings);
     if (!description.config.empty())
       (*result)->setAttr(graph::kConfigAttr, mlir::StringAttr::get(&context, description.config));
+    if (!description.adapter.empty())
+      (*result)->setAttr(graph::kAdapterAttr, mlir::StringAttr::get(&context, description.adapter));
     write(*result, parameters, given, options);
     return true;
   } catch (const ImportError &failure) {
