@@ -144,6 +144,28 @@ static AxisRole getRole(const AxisFacts &facts) {
   return facts.perExpert ? AxisRole::Expert : AxisRole::Internal;
 }
 
+/// A parameter between two widths is one of a product of low rank (of an adapter, of a latent of attention): all ranks
+/// have the narrower one, so that what is between the two products is small and whole, and no degree has to divide it.
+static void fixLowRanks(const Axes &result, const llvm::DenseSet<Value> &parameters, llvm::MutableArrayRef<Axis> axes) {
+  auto isWidth = [&](llvm::ArrayRef<AxisId> dim) {
+    return llvm::any_of(dim, [&](AxisId axis) { return axes[axis].role == AxisRole::Internal; });
+  };
+  llvm::SmallDenseSet<AxisId> narrow;
+  for (Value parameter : parameters) {
+    llvm::ArrayRef<int64_t> shape = cast<RankedTensorType>(parameter.getType()).getShape();
+    auto dims = result.getAxes(parameter);
+    int64_t widest = 0;
+    for (auto [extent, dim] : llvm::zip(shape, dims))
+      widest = isWidth(dim) ? std::max(widest, extent) : widest;
+    for (auto [extent, dim] : llvm::zip(shape, dims))
+      if (extent < widest)
+        narrow.insert(dim.begin(), dim.end());
+  }
+  for (AxisId axis : narrow)
+    if (axes[axis].role == AxisRole::Internal)
+      axes[axis].role = AxisRole::Fixed;
+}
+
 void AxesBuilder::findRoles(Axes &result) {
   findBatchDependence();
   for (Value parameter : parameters)
@@ -161,6 +183,8 @@ void AxesBuilder::findRoles(Axes &result) {
     markOp(result, op);
   for (const AxisFacts &axis : facts)
     result.axes.push_back({axis.extent, getRole(axis), axis.routedByData});
+
+  fixLowRanks(result, parameters, result.axes);
 
   // Where nothing mixes positions they look like samples. Samples come first in the step's inputs.
   for (Value value : order)

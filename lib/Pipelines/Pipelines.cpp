@@ -88,6 +88,8 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(createAssignKernelTypesPass());
   // Statistics that forward and backward both computed become one value, saved between them.
   passes.addPass(mlir::createCSEPass());
+  // Axes follow from what reads a value, and constants are none that two readers share.
+  passes.addPass(createSeparateConstantsPass());
   passes.addPass(createVerifyDifferentiatePass());
 }
 

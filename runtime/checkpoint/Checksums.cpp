@@ -139,8 +139,8 @@ Status readChecksums(const fs::path &path, Texts &hashes) {
   for (std::string line; std::getline(file, line);) {
     ++number;
     bool isSound = line.size() > kHashDigits + 2 && line.compare(kHashDigits, 2, "  ") == 0 &&
-                   line.find_first_not_of("0123456789abcdef") == kHashDigits && isOfCheckpoint(line.substr(kHashDigits + 2)) &&
-                   !file.eof();
+                   line.find_first_not_of("0123456789abcdef") == kHashDigits &&
+                   isOfCheckpoint(line.substr(kHashDigits + 2)) && !file.eof();
     if (!isSound || !hashes.emplace(line.substr(kHashDigits + 2), line.substr(0, kHashDigits)).second)
       return Status::error(
           path.string(), " is damaged: line ", number,

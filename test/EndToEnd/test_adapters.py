@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import peft
 import pytest
 import torch
 import transformers
-from harness import BATCH, SEQ, Layout, Model, call, check, columns, config_of, succeed
+from harness import BATCH, SEQ, Compiled, Layout, Model, call, check, columns, config_of, succeed
 from safetensors.torch import load_file
 from torch import nn
 
@@ -143,6 +144,24 @@ def test_a_damaged_adapter_is_no_whole_checkpoint(adapted, tokens, tmp_path):
     refused = compiled.launch("--data", tokens, "--steps", 2, "--load", saved)
     assert refused.returncode == 1
     assert "adapter/adapter_model.safetensors is damaged, or of another save" in refused.stderr
+
+
+def test_a_damaged_description(adapted, tokens, tmp_path):
+    case = adapted("lora")
+    folder = tmp_path / "program"
+    shutil.copytree(case.model.compile("dp2", LAYOUTS["dp2"](0)).folder, folder)
+    description = json.loads((folder / "adapter.json").read_text())
+    key = next(iter(description["tensors"]))
+    other = description | {"tensors": description["tensors"] | {key: "no.such"}}
+    for text, message in (
+        (json.dumps(other), f'tensor {key} is of "no.such", which the program has not; compile the program again'),
+        ("[]", "adapter.json: expects an object with config and tensors; compile the program again"),
+        ("{", "adapter.json"),
+    ):
+        (folder / "adapter.json").write_text(text)
+        refused = Compiled(folder).launch("--data", tokens, "--steps", 1, "--save", tmp_path / "saved")
+        assert refused.returncode == 1 and message in refused.stderr, refused.stderr
+        assert not (tmp_path / "saved").exists()
 
 
 def exported(tmp_path, *options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -219,3 +220,26 @@ def test_nothing_to_train_is_an_error(tmp_path):
     assert refused.returncode == 1
     assert "there is nothing to train: the loss depends on no parameter with requires_grad" in refused.stderr
     assert not (tmp_path / "m.mlir").exists()
+
+
+def test_freeze_at_import(frozen, tmp_path):
+    """--freeze makes the very program that requires_grad=False makes."""
+    module, model, _ = frozen("scattered")
+    patterns = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    whole = copy.deepcopy(module).requires_grad_(True)
+    ids = torch.arange(2 * SEQ).view(2, SEQ)
+    export.save(whole, (ids, ids), tmp_path / "m.pt")
+    sizes = (tmp_path / "m.pt", "--batch", BATCH, "--seq", SEQ, "-o", tmp_path / "m.mlir")
+    succeed("galvatron-import", *sizes, "--freeze", ",".join(patterns[:2]), "--freeze", ",".join(patterns[2:]))
+    texts = [
+        [re.sub(r"loc\([^)]*\)+", "", line) for line in path.read_text().splitlines() if "graph.parameter" in line]
+        for path in (tmp_path / "m.mlir", model.program)
+    ]
+    assert texts[0] == texts[1] and any("frozen" in line for line in texts[0])
+    for words, message in (
+        (("--freeze", "*.no_such"), r"--freeze \*.no_such matches no parameter, of which the first is model.embed_tokens.weight"),
+        (("--freeze", "*"), "there is nothing to train: the loss depends on no parameter with requires_grad"),
+        (("--freeze", "a,,b"), "expects --freeze GLOB,..., but got 'a,,b'"),
+    ):
+        refused = call("galvatron-import", *sizes, *words)
+        assert refused.returncode == 1 and re.search(message, refused.stderr), refused.stderr

@@ -36,6 +36,41 @@ def RebatchPass : Pass<"galvatron-rebatch", "mlir::ModuleOp"> {
   let statistics = [Statistic<"numTypes", "num-types", "Values that got another type">];
 }
 
+def SeparateConstantsPass : Pass<"galvatron-separate-constants"> {
+  let summary = "Gives each use of a constant of equal elements one of its own";
+  let description = [{
+    Such a constant has the axes that its reader gives it. Shared, as by the scaling of a head's width and of a hidden size of
+    the same extent, it would make the two one axis, which no strategy could cut where only one may be cut.
+
+    **Before:** the program with its backward, equal values joined.
+    **After:** no splat constant has two uses.
+    **Example:**
+
+    ```mlir
+    func.func @example(%x: tensor<4xf32>, %y: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
+      %two = arith.constant dense<2.0> : tensor<4xf32>
+      %0 = arith.mulf %x, %two : tensor<4xf32>
+      %1 = arith.mulf %y, %two : tensor<4xf32>
+      return %0, %1 : tensor<4xf32>, tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    func.func @example(%x: tensor<4xf32>, %y: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
+      %two = arith.constant dense<2.0> : tensor<4xf32>
+      %again = arith.constant dense<2.0> : tensor<4xf32>
+      %0 = arith.mulf %x, %again : tensor<4xf32>
+      %1 = arith.mulf %y, %two : tensor<4xf32>
+      return %0, %1 : tensor<4xf32>, tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numSeparated", "num-separated", "Constants that a use got of its own">];
+  let dependentDialects = ["mlir::arith::ArithDialect"];
+}
+
 def FlattenSumsPass : Pass<"galvatron-flatten-sums"> {
   let summary = "Makes one n-ary graph.sum of each tree of additions";
   let description = [{

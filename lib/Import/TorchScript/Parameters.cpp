@@ -144,7 +144,8 @@ void Parameters::freeze(llvm::ArrayRef<std::string> patterns) {
   for (const std::string &pattern : patterns) {
     bool hasMatch = false;
     for (const auto &parameter : all)
-      if (llvm::any_of(parameter->names, [&](const std::string &name) { return !fnmatch(pattern.c_str(), name.c_str(), 0); }))
+      if (llvm::any_of(parameter->names,
+                       [&](const std::string &name) { return !fnmatch(pattern.c_str(), name.c_str(), 0); }))
         hasMatch = parameter->frozen = true;
     if (!hasMatch)
       throw ImportError("--freeze " + pattern + " matches no parameter" +

@@ -81,3 +81,20 @@ func.func @step(%ids: tensor<8x16xi64>) -> tensor<8x16xf32> {
   %y = graph.call @unembed(%x) parameters ["t"] path "unembed" : (tensor<8x16x64xf32>) -> tensor<8x16xf32>
   return %y : tensor<8x16xf32>
 }
+
+// -----
+
+// Products of low rank, into a width and out of it, as adapters have them: all ranks have the narrow one.
+// CHECK-LABEL: graph.layer @low_ranks_are_whole
+// CHECK-SAME: tensor<3x64xf32> {graph.axes = ["fixed", "hidden"], graph.parameter = "a"}
+// CHECK-SAME: tensor<32x3xf32> {graph.axes = ["internal", "fixed"], graph.parameter = "b"}
+// CHECK-SAME: tensor<5x32xf32> {graph.axes = ["fixed1", "internal"], graph.parameter = "c"}
+// CHECK-SAME: tensor<64x5xf32> {graph.axes = ["hidden", "fixed1"], graph.parameter = "d"}
+graph.layer @low_ranks_are_whole(%x: tensor<8x16x64xf32>, %a: tensor<3x64xf32> {graph.parameter = "a"}, %b: tensor<32x3xf32> {graph.parameter = "b"}, %c: tensor<5x32xf32> {graph.parameter = "c"}, %d: tensor<64x5xf32> {graph.parameter = "d"}) -> tensor<8x16x64xf32> {
+  %0 = graph.einsum %x, %a "bsi,oi->bso" : (tensor<8x16x64xf32>, tensor<3x64xf32>) -> tensor<8x16x3xf32>
+  %1 = graph.einsum %0, %b "bsi,oi->bso" : (tensor<8x16x3xf32>, tensor<32x3xf32>) -> tensor<8x16x32xf32>
+  %2 = graph.einsum %1, %c "bsi,oi->bso" : (tensor<8x16x32xf32>, tensor<5x32xf32>) -> tensor<8x16x5xf32>
+  %3 = graph.einsum %2, %d "bsi,oi->bso" : (tensor<8x16x5xf32>, tensor<64x5xf32>) -> tensor<8x16x64xf32>
+  %4 = graph.sum %x, %3 : (tensor<8x16x64xf32>, tensor<8x16x64xf32>) -> tensor<8x16x64xf32>
+  graph.return %4 : tensor<8x16x64xf32>
+}
