@@ -39,6 +39,13 @@ Status Adapter::parse(const std::string &text, const Catalog &catalog, Adapter &
   return Status::success();
 }
 
+std::set<std::string> Adapter::names() const {
+  std::set<std::string> result;
+  for (const auto &[key, name] : tensors)
+    result.insert(name);
+  return result;
+}
+
 Status Adapter::write(const fs::path &checkpoint) const {
   Status status;
   fs::path folder = checkpoint / kAdapterFolder;

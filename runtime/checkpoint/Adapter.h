@@ -21,6 +21,9 @@ public:
   /// Of the text of adapter.json; every tensor must be one of the catalog's.
   static Status parse(const std::string &text, const Catalog &catalog, Adapter &adapter);
 
+  /// Of the tensors, as the catalog has them.
+  std::set<std::string> names() const;
+
   /// In a checkpoint whose model's tensors are all written: the folder with both files, tensors in fp32.
   Status write(const std::filesystem::path &checkpoint) const;
 

@@ -171,7 +171,7 @@ Status loadTensors(const ModelState &state, const std::string &name, const Optio
   if (options.optimizer == "adamw" && training.optimizer != "adamw")
     return Status::error(name, " was written with --optimizer ", training.optimizer,
                          " and has no moments for adamw; pass the same optimizer");
-  Status status = readTensors(state, fileOf(folder, kModelStem), {kWeight});
+  Status status = readTensors(state, fileOf(folder, kModelStem), {kWeight}, !training.model.frozen.empty());
   if (status.ok() && options.optimizer == "adamw")
     status = readTensors(state, fileOf(folder, kOptimizerStem), {kFirstMoment, kSecondMoment});
   return status;

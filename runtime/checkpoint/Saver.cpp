@@ -57,12 +57,12 @@ Saver::~Saver() {
 }
 
 void Saver::open(const std::string &optimizer, int64_t newShardBytes, const std::string &newConfig,
-                 const std::optional<Adapter> &newAdapter, bool beside, std::string &warning) {
+                 const std::optional<Adapter> &newAdapter, bool areFrozenKept, bool beside, std::string &warning) {
   shardBytes = newShardBytes;
   config = newConfig;
   adapter = newAdapter;
   hasConfig = world.gather(char(!config.empty()))[0];
-  hasAdapter = world.gather(char(adapter.has_value()))[0];
+  kept = {areFrozenKept, adapter ? adapter->names() : std::set<std::string>()};
   gather.open();
   if (!beside)
     return;
@@ -98,7 +98,7 @@ void Saver::open(const std::string &optimizer, int64_t newShardBytes, const std:
 int64_t Saver::checkpointBytes(const std::string &optimizer) const {
   int64_t bytes = 0;
   for (const auto &[stem, kinds] : tensorFiles(optimizer))
-    bytes += layOutTensors(catalog, kinds, stem == kModelStem ? &state.manifest : nullptr).numBytes();
+    bytes += layOutTensors(catalog, kinds, stem == kModelStem ? &state.manifest : nullptr, kept).numBytes();
   return bytes;
 }
 
@@ -111,12 +111,13 @@ void Saver::begin(const TrainingState &newTraining, bool atOnce) {
   names = {kTraining};
   if (hasConfig)
     names.push_back(kConfig);
-  if (hasAdapter)
+  if (adapter)
     for (const std::string &name : adapterFiles())
       names.push_back(name);
   for (const auto &[stem, kinds] : tensorFiles(training.optimizer)) {
     safetensors::ShardedWriter &writer =
-        files.emplace_back(layOutTensors(catalog, kinds, stem == kModelStem ? &state.manifest : nullptr), kinds).first;
+        files.emplace_back(layOutTensors(catalog, kinds, stem == kModelStem ? &state.manifest : nullptr, kept), kinds)
+            .first;
     writer.divide(folder.unfinished(training.step), stem, shardBytes);
     for (const std::string &name : writer.files())
       names.push_back(name);
@@ -153,7 +154,7 @@ Status Saver::work(Phase now, std::string &told) {
   case kWrite:
     return write();
   case kDerive: // of tensors that all ranks have written
-    return adapter ? adapter->write(fresh) : Status::success();
+    return adapter && isFirst() ? adapter->write(fresh) : Status::success();
   case kHash:
     return hashOwn(fresh, names, world.rank(), world.size(), told);
   case kPublish: {

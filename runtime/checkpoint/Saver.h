@@ -34,7 +34,7 @@ struct Saved {
 
 class Saver {
 public:
-  /// On the first rank: what is `carried`, the text of config.json, empty for none, and the adapter, if there is one.
+  /// On the first rank: what is `carried`, and the text of config.json, empty for none.
   Saver(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
         SaveFolder &folder)
       : world(world), catalog(catalog), state(state), carried(carried), folder(folder) {}
@@ -43,7 +43,7 @@ public:
 
   /// Collective. `beside`: takes memory for a copy, if all hosts have it; else `warning` says why saving is at once.
   void open(const std::string &optimizer, int64_t shardBytes, const std::string &config,
-            const std::optional<Adapter> &adapter, bool beside, std::string &warning);
+            const std::optional<Adapter> &adapter, bool areFrozenKept, bool beside, std::string &warning);
 
   /// Of the tensors of a checkpoint, on disk.
   int64_t checkpointBytes(const std::string &optimizer) const;
@@ -78,7 +78,8 @@ private:
   SaveFolder &folder;
   std::string config;
   std::optional<Adapter> adapter;
-  bool hasConfig = false, hasAdapter = false; // on every rank
+  KeptWeights kept;
+  bool hasConfig = false; // on every rank
   int64_t shardBytes = 0;
   std::unique_ptr<HostCopy> copy; // null: saves at once
   LateGather gather;

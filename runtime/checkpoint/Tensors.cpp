@@ -119,7 +119,8 @@ Status writeKind(const ModelState &state, const ReadPiece &read, safetensors::Sh
                  const TensorKind &kind) {
   std::vector<float> host;
   for (const ParameterInfo &parameter : state.manifest.parameters) {
-    if (parameter.*kind.offset < 0 || !answersFor(state.context, parameter))
+    if (parameter.*kind.offset < 0 || !answersFor(state.context, parameter) ||
+        !writer.has(parameter.name() + kind.suffix))
       continue;
     Status status = forBatches(state, parameter, [&](const Batch &batch) {
       host.resize(batch.count);
@@ -234,11 +235,11 @@ ReadPiece readDevice(const ModelState &state) {
 }
 
 safetensors::ShardedWriter layOutTensors(const Catalog &catalog, const std::vector<TensorKind> &kinds,
-                                         const Manifest *carried) {
+                                         const Manifest *carried, const KeptWeights &kept) {
   safetensors::ShardedWriter writer;
   for (const Catalog::Entry &entry : catalog.entries())
     for (const TensorKind &kind : kinds)
-      if (entry.isTrained || kind.offset == kWeight.offset)
+      if (entry.isTrained || (kind.offset == kWeight.offset && (kept.areFrozen || kept.named.contains(entry.name))))
         writer.add(entry.name + kind.suffix, safetensors::ElementType::F32, entry.shape);
   if (carried)
     Carried::add(*carried, writer);
@@ -258,7 +259,8 @@ Status writeOwnTensors(const ModelState &state, const ReadPiece &read, safetenso
   return status;
 }
 
-Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds) {
+Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds,
+                   bool trainedAlone) {
   Status status;
   std::optional<safetensors::ShardedReader> reader = safetensors::ShardedReader::open(path, status.message);
   if (!reader)
@@ -266,12 +268,43 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
   std::vector<float> host, other;
   for (const ParameterInfo &parameter : state.manifest.parameters)
     for (const TensorKind &kind : kinds) {
-      if (parameter.*kind.offset < 0)
+      if (parameter.*kind.offset < 0 || (trainedAlone && !parameter.isTrained()))
         continue;
       if (status = readPiece(state, *reader, path, parameter, kind, host, other); !status.ok())
         return status;
     }
   return Status::success();
+}
+
+std::string hashFrozenWeights(const World &world, const Catalog &catalog, const ModelState &state) {
+  constexpr int64_t kStride = 61;
+  auto isFrozen = [](const Catalog::Entry &entry) { return !entry.isTrained; };
+  if (std::none_of(catalog.entries().begin(), catalog.entries().end(), isFrozen))
+    return "";
+  uint64_t sum = 0; // of terms in any order
+  std::vector<float> host;
+  ReadPiece read = readDevice(state);
+  for (const ParameterInfo &parameter : state.manifest.parameters) {
+    if (parameter.isTrained() || !answersFor(state.context, parameter))
+      continue;
+    uint64_t name = random::hashName(parameter.name().data(), parameter.name().size());
+    (void)forBatches(state, parameter, [&](const Batch &batch) {
+      host.resize(batch.count);
+      read(parameter, kWeight, batch.local, batch.count, host.data());
+      for (const Slice &slice : batch.slices)
+        for (int64_t at = (kStride - slice.global % kStride) % kStride; at < slice.count; at += kStride) {
+          uint32_t bits = std::bit_cast<uint32_t>(host[slice.local - batch.local + at]);
+          sum += random::mix(random::mix(name ^ uint64_t(slice.global + at)) ^ bits);
+        }
+      return Status::success();
+    });
+  }
+  uint64_t all = 0;
+  for (uint64_t one : world.gather(sum))
+    all += one;
+  char digits[17];
+  std::snprintf(digits, sizeof digits, "%016llx", (unsigned long long)all);
+  return digits;
 }
 
 std::string describeUnknownWeights(const Catalog &catalog, const std::string &path) {

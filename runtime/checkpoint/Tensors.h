@@ -69,9 +69,19 @@ std::string shapeText(const std::vector<int64_t> &shape);
 using ReadPiece = std::function<void(const ParameterInfo &, const TensorKind &, int64_t local, int64_t count, float *)>;
 ReadPiece readDevice(const ModelState &state);
 
+/// Whether files hold the weights that are not trained, and which in any case.
+struct KeptWeights {
+  bool areFrozen = true;
+  std::set<std::string> named = {};
+};
+
 /// The list of these kinds' tensors, the same on every rank, and of what is carried, where `carried` names it.
 safetensors::ShardedWriter layOutTensors(const Catalog &catalog, const std::vector<TensorKind> &kinds,
-                                         const Manifest *carried = nullptr);
+                                         const Manifest *carried = nullptr, const KeptWeights &kept = {});
+
+/// Of the weights that are not trained: 16 hexadecimal digits by the values of one element in 61, whatever the plan; empty where
+/// all are trained. Collective.
+std::string hashFrozenWeights(const World &world, const Catalog &catalog, const ModelState &state);
 
 /// Writes the slices that this rank answers for to files that are there, what is `carried`, if anything, and flushes.
 /// Not collective.
@@ -79,8 +89,10 @@ Status writeOwnTensors(const ModelState &state, const ReadPiece &read, safetenso
                        const std::vector<TensorKind> &kinds, const Carried *carried = nullptr);
 
 /// Reads this rank's pieces; a tied parameter is found under any of its names, and where the file has several they must
-/// be equal. `path` is a file, an index, or a folder of weights; names resolve as ShardedReader does it.
-Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds);
+/// be equal. `path` is a file, an index, or a folder of weights; names resolve as ShardedReader does it. `trainedAlone`: what
+/// is not trained stays as it is.
+Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds,
+                   bool trainedAlone = false);
 
 /// A sentence that names weights in the file that no parameter of the program takes; empty where there are none, or no
 /// such file.

@@ -199,6 +199,7 @@ void readIdentity(const json &object, Fields &fields, Status &status, TrainingSt
     inner.hash("hash", training.model.hash);
     inner.number<int64_t>("tensors", training.model.tensors, 0, kMaxCount);
     inner.number<int64_t>("elements", training.model.elements, 0, kMaxCount);
+    inner.hash("frozen", training.model.frozen, /*mayLack=*/true);
   }
   auto list = object.find("overridden");
   if (list == object.end())
@@ -250,6 +251,8 @@ std::string TrainingState::toText() const {
     text["precision"] = precision;
   if (!model.hash.empty())
     text["model"] = {{"hash", model.hash}, {"tensors", model.tensors}, {"elements", model.elements}};
+  if (!model.frozen.empty())
+    text["model"]["frozen"] = model.frozen;
   for (const Overridden &one : overridden)
     text["overridden"].push_back({{"step", one.step}, {"word", one.word}, {"difference", one.text}});
   if (lossScale) {

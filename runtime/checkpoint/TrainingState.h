@@ -17,6 +17,7 @@ namespace galvatron {
 struct ModelIdentity {
   std::string hash; // 16 hexadecimal digits; empty in a checkpoint that does not say
   int64_t tensors = 0, elements = 0;
+  std::string frozen = ""; // of the weights that the checkpoint leaves out (hashFrozenWeights); empty: it has all
 };
 
 /// A difference to the run before that --override accepted.

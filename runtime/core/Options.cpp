@@ -281,6 +281,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--trace-steps",
        [&o](const std::string &flag, const std::string &text) { return parseTraceSteps(o, flag, text); }},
       {"--on-nan", choice(o.onNan)},
+      {"--save-frozen", choice(o.saveFrozen)},
       {"--nan-limit", integer(o.nanLimit, 1)},
   };
 }
@@ -326,9 +327,6 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
       if (Status status = setter->second(flag, argv[i + 1]); !status.ok())
         return status;
   }
-  // Of a run that goes on where it saves, --weights are those it begins with where nothing is there yet.
-  if (!options.load.empty() && !options.weights.empty() && options.load != options.save)
-    return Status::error("--load brings its own weights, so --weights cannot be given too");
   if (options.lrSchedule != "constant" && options.minLr > options.lr)
     return Status::error("--min-lr ", options.minLr, " is above --lr ", options.lr, "; give a rate that --lr falls to");
   if (options.saveEvery && options.save.empty())

@@ -61,6 +61,7 @@ struct Options {
   int64_t restarted = 0;           // how often `launch` has gone on before; 0: this is the first start
   double spent = 0;                // seconds since then
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
+  std::string saveFrozen; // yes or no; empty: by the model
   bool saveSync = false;
   std::string onNan = "stop"; // or skip, rewind
   int64_t nanLimit = 3;       // bad steps in a row that end the run

@@ -114,15 +114,16 @@ Status Training::openSaver() {
   std::string config, warning;
   std::optional<Adapter> adapter;
   Status status;
-  if (world.rank() == 0) {
+  if (world.rank() == 0)
     config = readText(besideProgram(kConfig));
-    if (std::string text = readText(besideProgram(kAdapter)); !text.empty())
-      status = Adapter::parse(text, catalog, adapter.emplace());
-  }
-  if (status = world.agree(status); !status.ok())
+  if (std::string text = world.gatherText(world.rank() == 0 ? readText(besideProgram(kAdapter)) : "")[0]; !text.empty())
+    status = Adapter::parse(text, catalog, adapter.emplace());
+  if (!status.ok())
     return status;
+  bool areFrozenKept = options.saveFrozen.empty() ? !adapter : options.saveFrozen == "yes";
+  done.model.frozen = areFrozenKept ? "" : hashFrozenWeights(world, catalog, state());
   bool isBeside = options.saveEvery > 0 && !options.saveSync;
-  saver->open(options.optimizer, options.shardBytes, config, adapter, isBeside, warning);
+  saver->open(options.optimizer, options.shardBytes, config, adapter, areFrozenKept, isBeside, warning);
   if (!warning.empty())
     warnings.push_back(warning);
   return status;
@@ -205,7 +206,20 @@ Status Training::loadFrom() {
   done.model = identify(catalog);
   context.seed = options.seed.value_or(done.seed);
   startText = "checkpoint " + loaded.folder + ", step " + std::to_string(done.step);
-  status = checkDifferences(loaded.folder, findOtherModel(saved, done), options.overrides, saved.step, done);
+  // Of a run that goes on where it saves, --weights are those it began with.
+  if (!options.weights.empty() && saved.model.frozen.empty() && options.load != options.save)
+    return Status::error("--load ", loaded.folder, " brings its own weights, so --weights cannot be given too");
+  std::vector<Difference> differences = findOtherModel(saved, done);
+  if (!saved.model.frozen.empty()) { // what it leaves out is what the run started with
+    if (status = loadFirstWeights(); !status.ok())
+      return status;
+    if (std::string own = hashFrozenWeights(world, catalog, state()); own != saved.model.frozen)
+      differences.push_back({"model", "with other frozen weights (" + saved.model.frozen + ") than those of " +
+                                          startText + " (" + own + ")"});
+    startFile = weightsOfCheckpoint(loaded.folder);
+    startText = "checkpoint " + loaded.folder + ", step " + std::to_string(done.step) + ", and " + startText;
+  }
+  status = checkDifferences(loaded.folder, differences, options.overrides, saved.step, done);
   if (status.ok())
     status = loadTensors(state(), loaded.folder, options, saved);
   return status.ok() ? openCarried(startFile) : status;
@@ -222,6 +236,11 @@ Status Training::loadParameters() {
   }
   if (!loaded.folder.empty())
     return loadFrom();
+  Status status = loadFirstWeights();
+  return status.ok() ? openCarried(startFile) : status;
+}
+
+Status Training::loadFirstWeights() {
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   bool isThere = true;
   if (options.weights.empty())
@@ -232,15 +251,13 @@ Status Training::loadParameters() {
     startText = "weights of " + file;
     warnOfUnknownWeights(file);
     Status status = readTensors(state(), file, {kWeight});
-    if (!options.weights.empty())
-      status = std::move(status).about("--weights");
-    return status.ok() ? openCarried(file) : status;
+    return options.weights.empty() ? status : std::move(status).about("--weights");
   }
   if (!manifest.weights.empty())
     return Status::error("the model's weights ", file, " are missing; put them there or pass --weights");
+  startFile.clear();
   startText = "random values, seed " + std::to_string(context.seed);
-  Status status = drawInitialValues(state());
-  return status.ok() ? openCarried("") : status;
+  return drawInitialValues(state());
 }
 
 Status Training::prepareEvaluation() {
@@ -330,8 +347,7 @@ void Training::introduce() {
     text << ", " << manifest.schedule;
   text << "; batch " << manifest.globalBatch
        << (manifest.hasTokens() ? " x " + std::to_string(manifest.sequence) + " tokens in " : " samples in ")
-       << manifest.microBatches
-       << (manifest.microBatches == 1 ? " micro-batch" : " micro-batches") << "\n";
+       << manifest.microBatches << (manifest.microBatches == 1 ? " micro-batch" : " micro-batches") << "\n";
   if (!manifest.summary.empty())
     text << "plan        " << manifest.summary << "\n";
   int64_t elements = 0, frozenElements = 0, frozenTensors = 0;

@@ -66,6 +66,8 @@ private:
   void writeStart();
   /// The checkpoint that --load names, if there is one.
   Status loadFrom();
+  /// The weights that a run starts with: of a file, or drawn.
+  Status loadFirstWeights();
   void introduce();
   Status step(int64_t number);
   void tellStep(const StepReport &row);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 
 import peft
@@ -11,7 +12,7 @@ import pytest
 import torch
 import transformers
 from harness import BATCH, SEQ, Compiled, Layout, Model, call, check, columns, config_of, succeed
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from galvatron import compare, export
@@ -116,6 +117,8 @@ def test_trains_as_peft_does(name, layout, adapted, tokens, tmp_path):
     trained = copy.deepcopy(case.module).eval()
     missing, unexpected = trained.load_state_dict(load_file(saved / "model.safetensors"), strict=False)
     assert not unexpected
+    kept = {key for key, parameter in case.module.named_parameters() if not parameter.requires_grad}
+    assert {key for key in kept if "original_module" not in key} <= set(missing)  # the loss reaches no such module
     with torch.no_grad():
         torch.testing.assert_close(loaded(input_ids=ids).logits, trained(input_ids=ids).logits, rtol=1e-5, atol=1e-6)
         assert not torch.allclose(loaded(input_ids=ids).logits, case.base.eval()(input_ids=ids).logits, atol=1e-4)
@@ -132,6 +135,34 @@ def test_resumed(adapted, tokens, tmp_path):
     compiled.train(tmp_path, *options, "--steps", 4, "--load", half, "--save", half)
     for name in ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "model.safetensors"):
         assert (whole / name).read_bytes() == (half / name).read_bytes(), name
+    # With all weights, and under another plan.
+    compiled.train(tmp_path, *options, "--steps", 2, "--save", half, "--save-frozen", "yes")
+    assert set(load_file(half / "model.safetensors")) >= set(dict(case.module.named_parameters()))
+    other = case.model.compile("pp2", LAYOUTS["pp2"](len(case.model.units)))
+    other.train(tmp_path, *options, "--steps", 4, "--load", half, "--save", tmp_path / "other")
+    for key, value in load_file(whole / "adapter" / "adapter_model.safetensors").items():
+        found = load_file(tmp_path / "other" / "adapter" / "adapter_model.safetensors")[key]
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_weights_are_those_of_the_start(adapted, tokens, tmp_path):
+    """A checkpoint without them goes on under any plan, with the weights that its run began with, and with no others."""
+    case = adapted("lora")
+    others, saved = tmp_path / "others.safetensors", tmp_path / "saved"
+    state = {name: value.detach().clone() for name, value in case.module.named_parameters()}
+    state["base_model.model.model.norm.weight"] += 0.5
+    save_file(state, others)
+    compiled, options = case.model.compile("dp2", LAYOUTS["dp2"](0)), ("--data", tokens, *OPTIONS[2:])
+    compiled.train(tmp_path, *options, "--steps", 2, "--save", saved, "--weights", others)
+    assert len(json.loads((saved / "training.json").read_text())["model"]["frozen"]) == 16
+    other = case.model.compile("pp2", LAYOUTS["pp2"](len(case.model.units)))
+    refused = other.launch(*options, "--steps", 3, "--load", saved)
+    assert refused.returncode == 1
+    assert re.search(r"with other frozen weights \([0-9a-f]{16}\) than those of weights of \S+ \([0-9a-f]{16}\)", refused.stderr)
+    assert "pass --override model to go on all the same" in refused.stderr
+    run = other.launch(*options, "--steps", 3, "--load", saved, "--weights", others)
+    assert run.returncode == 0, run.stderr
+    assert other.launch(*options, "--steps", 3, "--load", saved, "--override", "model").returncode == 0
 
 
 def test_a_damaged_adapter_is_no_whole_checkpoint(adapted, tokens, tmp_path):

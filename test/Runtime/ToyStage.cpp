@@ -276,7 +276,7 @@ private:
     manifest << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch
              << ", \"micro_batches\": " << plan.microBatches << ", \"sequence\": " << kSequence
              << ", \"vocabulary\": " << kVocabulary
-             << ", \"model\": \"toy\", \"arena_bytes\": " << (plan.word == "large" ? int64_t(1) << 62 : arena)
+             << ", \"model\": \"toy\", \"arena_bytes\": " << (plan.word == "large" ? int64_t(1) << 48 : arena)
              << (plan.word == "lost" ? ", \"weights\": \"toy.safetensors\"" : "") << ", \"parameters\": ["
              << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"losses\": [";
     if (last)

@@ -66,6 +66,8 @@ public:
   std::vector<std::string> files() const;
   /// Of all tensors.
   int64_t numBytes() const;
+  /// Once divided.
+  bool has(const std::string &name) const { return places.contains(name); }
 
   /// Creates all files at full size, and the index.
   bool create(std::string &error);
