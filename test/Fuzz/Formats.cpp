@@ -115,7 +115,7 @@ std::string mutateIndex(Random &random, const std::string &example) {
     } else if (random.oneIn(8)) {
       data.resize(random.below(data.size() + 64));
     } else {
-      mutateInteger(random, data, 34 + 4 * random.below(data.size() / 4), random.oneIn(2) ? 4 : 8);
+      mutateInteger(random, data, 34 + 4 * random.below(data.size() / 4 + 1), random.oneIn(2) ? 4 : 8);
     }
   }
   return data;
@@ -144,7 +144,7 @@ std::string mutateTokens(Random &random, const std::string &example) {
     data = random.pick(beginnings) + data;
   }
   for (uint64_t count = random.below(8); count > 0; --count)
-    random.oneIn(2) ? mutateInteger(random, data, 2 * random.below(data.size()), 1 << random.below(4))
+    random.oneIn(2) ? mutateInteger(random, data, 2 * random.below(data.size() + 1), 1 << random.below(4))
                     : mutateText(random, data);
   return data;
 }
