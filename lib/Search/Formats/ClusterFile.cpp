@@ -31,16 +31,17 @@ Link readLink(const Json &value, const std::string &where, const Link &fallback,
         double bytes = point.positive("MB", {}) * 1e6, rate = point.positive("GB_per_s", {}) * 1e9;
         if (auto complaint = point.finish(); complaint && !error)
           error = complaint;
-        if (!(bytes < kMostRate) || !(rate < kMostRate))
-          reader.fail("key 'sends' expects sizes and rates below 1e9 GB");
+        if (!(bytes < kMostRate && bytes >= 1) || !(rate < kMostRate && rate >= 1))
+          reader.fail("key 'sends' expects sizes and rates from 1 byte to below 1e9 GB");
         if (!link.sends.empty() && bytes <= link.sends.back().first)
           reader.fail("key 'sends' expects rising sizes, but " + std::to_string(bytes / 1e6) + " MB follows " +
                       std::to_string(link.sends.back().first / 1e6));
         link.sends.emplace_back(bytes, rate);
       }
   }
-  if (!(link.bytesPerSecond < kMostRate))
-    reader.fail("key 'GB_per_s' expects a rate below 1e9, but got " + std::to_string(link.bytesPerSecond / 1e9));
+  if (!(link.bytesPerSecond < kMostRate && link.bytesPerSecond >= 1))
+    reader.fail("key 'GB_per_s' expects a rate from 1e-9 to below 1e9, but got " +
+                describeJson(link.bytesPerSecond / 1e9));
   if (!(link.latencySeconds < kMostLatency))
     reader.fail("key 'us' expects a latency below 1e12, but got " + std::to_string(link.latencySeconds * 1e6));
   if (link.latencySeconds < 0)

@@ -8,12 +8,13 @@
 #include "YamlReader.h"
 
 #include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <vector>
+#include <sstream>
 
 namespace galvatron::search {
 
@@ -76,6 +77,42 @@ Json readNode(const YAML::Node &node, int level, int &values) {
   return object;
 }
 
+/// Whether a document has anything, and where it begins.
+class Glance : public YAML::EventHandler {
+public:
+  void OnDocumentStart(const YAML::Mark &mark) override { begin = mark, hasValue = false; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark &, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark &, YAML::anchor_t) override { hasValue = true; }
+  void OnScalar(const YAML::Mark &, const std::string &, YAML::anchor_t, const std::string &) override {
+    hasValue = true;
+  }
+  void OnSequenceStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    hasValue = true;
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    hasValue = true;
+  }
+  void OnMapEnd() override {}
+
+  YAML::Mark begin;
+  bool hasValue = false;
+};
+
+/// Refuses a second document. `YAML::LoadAll` would do, but there are texts of which it makes documents without end.
+void checkDocuments(const std::string &text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  Glance document;
+  bool isSecond = false;
+  while (parser.HandleNextDocument(document) && document.hasValue) {
+    if (isSecond)
+      throw YAML::Exception(document.begin, "begins a second document; keep one");
+    isSecond = true;
+  }
+}
+
 /// yaml-cpp sees an illegal value where a tab indents.
 bool isIndentedWithTab(std::string_view text, int line) {
   for (; line > 0; --line)
@@ -87,13 +124,12 @@ bool isIndentedWithTab(std::string_view text, int line) {
 
 Result<Json> parseYaml(std::string_view text, std::string_view what) {
   if (text.size() > kMostBytes)
-    return Error{std::string(what) + " has more than " + std::to_string(kMostBytes >> 20) + " MiB, which no YAML here has"};
+    return Error{std::string(what) + " has more than " + std::to_string(kMostBytes >> 20) +
+                 " MiB, which no YAML here has"};
   try {
-    std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() > 1)
-      fail(documents[1], "begins a second document; keep one");
+    checkDocuments(std::string(text));
     int values = 0;
-    Json json = documents.empty() ? Json() : readNode(documents[0], 0, values);
+    Json json = readNode(YAML::Load(std::string(text)), 0, values);
     return json.is_null() ? Json::object() : json;
   } catch (const YAML::Exception &exception) {
     int line = exception.mark.line;

@@ -66,9 +66,9 @@ TEST(Cluster, refuses_rates_that_no_link_has) {
     auto read = parseCluster(R"({"nodes": 1, "devices_per_node": 4, "links": {"intra": )" + link + "}}");
     return read ? "" : read.error().message;
   };
-  EXPECT_NE(with(R"({"GB_per_s": 1e300})").find("expects a rate below 1e9"), std::string::npos);
+  EXPECT_NE(with(R"({"GB_per_s": 1e300})").find("expects a rate from 1e-9 to below 1e9"), std::string::npos);
   EXPECT_NE(with(R"({"us": 1e300})").find("expects a latency below 1e12"), std::string::npos);
-  EXPECT_NE(with(R"({"sends": [{"MB": 1, "GB_per_s": 1e300}]})").find("expects sizes and rates below 1e9 GB"),
+  EXPECT_NE(with(R"({"sends": [{"MB": 1, "GB_per_s": 1e300}]})").find("expects sizes and rates from 1 byte to below 1e9 GB"),
             std::string::npos);
 }
 
