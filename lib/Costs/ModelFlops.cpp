@@ -2,6 +2,7 @@
 #include "galvatron/Costs/ModelFlops.h"
 
 #include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphStructure.h"
 
@@ -23,21 +24,32 @@ static double countPairs(graph::AttentionOp op) {
   return double(getExtent(op.getQ(), 0)) * double(getExtent(op.getQ(), 1)) * pairs;
 }
 
-/// Of forward.
+/// Of forward, and of the gradients of each product's operands that learn or lead to what does.
 static ModelFlops countLayer(graph::LayerOp layer) {
   ModelFlops flops;
+  llvm::DenseSet<Value> learning;
+  auto learns = [&](Value value) { return learning.contains(value); };
   auto add = [&](Value operand, double count) {
     flops.perStep += count;
     flops.areNarrow |= getElementTypeOrSelf(operand.getType()).getIntOrFloatBitWidth() == 16;
   };
+  for (BlockArgument argument : layer.getBody().getArguments())
+    if (layer.hasGradient(argument.getArgNumber()))
+      learning.insert(argument);
   layer.walk<WalkOrder::PreOrder>([&](Operation *op) {
     if (isa<graph::BackwardOp>(op))
       return WalkResult::skip();
+    if (!isa<graph::DetachOp>(op) && llvm::any_of(op->getOperands(), learns))
+      learning.insert(op->result_begin(), op->result_end());
     if (auto product = dyn_cast<graph::EinsumOp>(op))
-      add(op->getOperand(0), double(product.getFlops()));
-    if (auto attention = dyn_cast<graph::AttentionOp>(op)) // q kᵀ and P v
+      add(op->getOperand(0), double(product.getFlops()) * double(1 + llvm::count_if(op->getOperands(), learns)));
+    if (auto attention = dyn_cast<graph::AttentionOp>(op)) {
+      // Forward has q kᵀ and P v; backward dP = dO vᵀ where queries or keys learn, dq, dk, and dv.
+      bool q = learns(attention.getQ()), k = learns(attention.getK()), v = learns(attention.getV());
+      double ofHead = double(getExtent(attention.getQ(), 3)), ofValue = double(getExtent(attention.getV(), 3));
       add(op->getOperand(0),
-          countPairs(attention) * 2 * double(getExtent(attention.getQ(), 3) + getExtent(attention.getV(), 3)));
+          countPairs(attention) * 2 * (ofHead * double(1 + q + k) + ofValue * double(1 + (q || k) + v)));
+    }
     return WalkResult::advance();
   });
   return flops;
@@ -53,7 +65,7 @@ ModelFlops galvatron::countModelFlops(ModuleOp module) {
     auto [at, isNew] = ofLayers.try_emplace(layer);
     if (isNew)
       at->second = countLayer(layer);
-    sum.perStep += 3 * at->second.perStep;
+    sum.perStep += at->second.perStep;
     sum.areNarrow |= at->second.areNarrow;
   });
   return sum;

@@ -12,8 +12,9 @@ struct ModelFlops {
 };
 
 /// Of a module after phases `import` to `plan`: matrix products and the pairs of query and key that attention's mask
-/// leaves, two operations a multiply-add; forward three times, as backward takes two products for each. What is
-/// recomputed does not count, nor what is elementwise (Chowdhery et al., PaLM, arXiv:2204.02311, appendix B).
+/// leaves, two operations a multiply-add; for each product one more for the gradient of either operand, where that is
+/// trained or depends on what is: forward three times where nothing is frozen. What is recomputed does not count, nor
+/// what is elementwise (Chowdhery et al., PaLM, arXiv:2204.02311, appendix B).
 ModelFlops countModelFlops(mlir::ModuleOp module);
 
 } // namespace galvatron

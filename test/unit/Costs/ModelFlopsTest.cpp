@@ -29,6 +29,25 @@ TEST(ModelFlops, AttentionCountsPairsThatTheMaskLeaves) {
   EXPECT_TRUE(countAttention("", "bf16").areNarrow);
 }
 
+/// A product of 2 x 3 rows of 4 with a matrix of 5 x 4; arguments with these attributes.
+double countProduct(const std::string &ofInput, const std::string &ofMatrix) {
+  reference::Program program("module {\n  graph.layer @layer(%x: tensor<2x3x4xf32> {" + ofInput +
+                             "}, %w: tensor<5x4xf32> {graph.parameter = \"w\"" + ofMatrix +
+                             "}) -> tensor<2x3x5xf32> {\n    %y = graph.einsum %x, %w \"bsi,oi->bso\" : "
+                             "(tensor<2x3x4xf32>, tensor<5x4xf32>) -> tensor<2x3x5xf32>\n    graph.return %y : "
+                             "tensor<2x3x5xf32>\n  }\n  func.func @step(%x: tensor<2x3x4xf32>) -> tensor<2x3x5xf32> {\n"
+                             "    %0 = graph.call @layer(%x) parameters [\"a.w\"] path \"a\" : (tensor<2x3x4xf32>) -> "
+                             "tensor<2x3x5xf32>\n    return %0 : tensor<2x3x5xf32>\n  }\n}");
+  return countModelFlops(*program.module).perStep / (2 * 2 * 3 * 4 * 5);
+}
+
+TEST(ModelFlops, WhatIsFrozenHasNoGradient) {
+  EXPECT_EQ(countProduct("", ""), 3);
+  EXPECT_EQ(countProduct("", ", graph.frozen"), 2);
+  EXPECT_EQ(countProduct("graph.frozen", ""), 2);
+  EXPECT_EQ(countProduct("graph.frozen", ", graph.frozen"), 1);
+}
+
 TEST(ModelFlops, NoLayersNoFigure) {
   reference::Program program("module {}");
   EXPECT_EQ(countModelFlops(*program.module).perStep, 0);
