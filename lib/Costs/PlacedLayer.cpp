@@ -291,7 +291,7 @@ void PlacedReader::readParameter(BlockArgument argument) {
   double readBytes = amounts.atOnce(amounts.getBytes(argument));
   bool isReadAsF32 = readBytes == bytes;
   if (!layer.hasGradient(argument.getArgNumber())) {
-    work.frozen += bytes + (isReadAsF32 ? 0 : readBytes);
+    work.frozen += readBytes;
     return;
   }
   ArrayRef<int64_t> axes = getPartialAxes(argument);

@@ -72,7 +72,7 @@ struct LayerWork {
   Amount certain;
   /// In the order of their gradients.
   std::vector<TrainedParameters> trained;
-  /// Bytes of frozen parameters: in f32, and of the bf16 copies of those that bodies read so.
+  /// Bytes of frozen parameters, in the types that bodies read them in.
   double frozen = 0;
   /// Bytes of the float results over all devices.
   Amount boundary;

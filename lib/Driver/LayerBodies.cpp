@@ -86,7 +86,8 @@ public:
         if (!seen.insert(parameter.names.front()).second)
           layer.sharedBytes += 4 * parameter.count;
         // The parameter, its gradient and two moments, in f32; the copy that bodies read.
-        layer.stateBytes += parameter.count * ((parameter.trained ? 16 : 4) + (parameter.hasCopy ? 2 : 0));
+        layer.stateBytes +=
+            parameter.count * ((parameter.trained ? 16 : 4 * parameter.hasMaster()) + (parameter.hasCopy ? 2 : 0));
       }
     std::set<int> ofForward, kept;
     for (const TimetableEntry &entry : timetable.entries) {

@@ -152,7 +152,14 @@ FailureOr<NamedTensors> TimetableRun::gather(int StageParameter::*buffer, String
   return tensors;
 }
 
-FailureOr<NamedTensors> TimetableRun::getParameters() { return gather(&StageParameter::parameterBuffer, ""); }
+FailureOr<NamedTensors> TimetableRun::getParameters() {
+  FailureOr<NamedTensors> masters = gather(&StageParameter::parameterBuffer, ""),
+                          copies = gather(&StageParameter::copyBuffer, "copy of ");
+  if (failed(masters) || failed(copies))
+    return failure();
+  masters->insert(copies->begin(), copies->end()); // of what has no master
+  return masters;
+}
 
 //===----------------------------------------------------------------------===//
 // One step

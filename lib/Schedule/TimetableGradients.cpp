@@ -60,8 +60,9 @@ LogicalResult TimetableBuilder::addParameterBuffers() {
   auto addBuffers = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*buffer) {
     for (unsigned index : order) {
       StageParameter &parameter = table.parameters[index];
-      bool isKept = buffer == &StageParameter::parameterBuffer ||
-                    (buffer == &StageParameter::copyBuffer ? parameter.hasCopy : parameter.trained);
+      bool isKept = buffer == &StageParameter::parameterBuffer ? parameter.hasMaster()
+                    : buffer == &StageParameter::copyBuffer    ? parameter.hasCopy
+                                                               : parameter.trained;
       if (isKept)
         parameter.*buffer = addBuffer((what + parameter.names.front()).str(), parameter.count * bytes, true);
     }

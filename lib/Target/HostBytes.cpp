@@ -42,11 +42,13 @@ std::vector<int64_t> galvatron::countHostBytes(ModuleOp lowered, ArrayRef<Timeta
       int64_t rest = device;
       for (size_t axis = mesh.size(); axis-- > 0; rest /= mesh[axis])
         coordinates[axis] = rest % mesh[axis];
-      int64_t elements = 0;
-      for (const StageParameter &parameter : timetable.parameters)
-        elements += countWritten(timetable, parameter, mesh, coordinates) *
-                    (1 + (parameter.firstMomentBuffer >= 0) + (parameter.secondMomentBuffer >= 0));
-      bytes.push_back(elements * int64_t(sizeof(float)));
+      int64_t sum = 0;
+      for (const StageParameter &parameter : timetable.parameters) {
+        int64_t ofElement = parameter.parameterBuffer < 0 ? 2 : 4;
+        ofElement += 4 * ((parameter.firstMomentBuffer >= 0) + (parameter.secondMomentBuffer >= 0));
+        sum += countWritten(timetable, parameter, mesh, coordinates) * ofElement;
+      }
+      bytes.push_back(sum);
     }
   return bytes;
 }

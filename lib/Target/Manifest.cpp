@@ -85,10 +85,10 @@ static Json parametersOf(const Timetable &timetable) {
                           {"shape", toJson(parameter.ownShape())},
                           {"placement", toJson(parameter.home)},
                           {"init", toJson(parameter.init)},
-                          {"parameter", offset(parameter.parameterBuffer)},
                           {"count", parameter.count},
                           {"counted", parameter.counted}});
-    for (auto [key, buffer] : {std::pair("gradient", parameter.gradientBuffer),
+    for (auto [key, buffer] : {std::pair("parameter", parameter.parameterBuffer),
+                               {"gradient", parameter.gradientBuffer},
                                {"first_moment", parameter.firstMomentBuffer},
                                {"second_moment", parameter.secondMomentBuffer},
                                {"copy", parameter.copyBuffer}})

@@ -14,10 +14,11 @@ namespace galvatron {
 HostCopy::HostCopy(const ModelState &state, const std::vector<TensorKind> &kinds) : state(state) {
   for (const ParameterInfo &parameter : state.manifest.parameters)
     for (const TensorKind &kind : kinds) {
-      if (parameter.*kind.offset < 0 || !answersFor(state.context, parameter) || parameter.count == 0)
+      TensorPlace place = placeOf(state.manifest, parameter, kind);
+      if (place.offset < 0 || !answersFor(state.context, parameter) || parameter.count == 0)
         continue;
       offsets[{parameter.name(), kind.suffix}] = bytes;
-      pieces.push_back({nullptr, state.arena + parameter.*kind.offset, parameter.count * (int64_t)sizeof(float)});
+      pieces.push_back({nullptr, state.arena + place.offset, parameter.count * bytesOfElement(place.type)});
       bytes += pieces.back().bytes;
     }
 }
@@ -58,7 +59,8 @@ bool HostCopy::isDone() const {
 ReadPiece HostCopy::reader() const {
   return [this](const ParameterInfo &parameter, const TensorKind &kind, int64_t local, int64_t count, float *out) {
     const char *piece = memory + offsets.at({parameter.name(), kind.suffix});
-    std::memcpy(out, piece + local * sizeof(float), count * sizeof(float));
+    gvrt_type type = placeOf(state.manifest, parameter, kind).type;
+    widen(type, piece + local * bytesOfElement(type), count, out);
   };
 }
 

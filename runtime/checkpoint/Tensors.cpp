@@ -8,6 +8,7 @@
 #include "galvatron/Support/Json.h"
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/Slices.h"
+#include "runtime/kernels/HalfTypes.h"
 #include "runtime/optim/Update.h"
 
 #include <algorithm>
@@ -71,6 +72,34 @@ std::string shapeText(const std::vector<int64_t> &shape) {
   return result + "]";
 }
 
+TensorPlace placeOf(const Manifest &manifest, const ParameterInfo &parameter, const TensorKind &kind) {
+  if (kind.offset == kWeight.offset && parameter.isCopyAlone())
+    return {parameter.copy, gvrt_type(manifest.copyType())};
+  return {parameter.*kind.offset, GVRT_F32};
+}
+
+void widen(gvrt_type type, const void *elements, int64_t count, float *out) {
+  if (type == GVRT_F32)
+    std::memcpy(out, elements, count * sizeof(float));
+  else
+    withHalf(type, [&]<typename T>(T) {
+      std::transform(static_cast<const T *>(elements), static_cast<const T *>(elements) + count, out,
+                     [](T element) { return float(element); });
+    });
+}
+
+/// To elements [local, local + count) of a tensor on the device.
+static void writeDevice(const ModelState &state, const TensorPlace &place, int64_t local, int64_t count,
+                        const float *values) {
+  char *to = state.arena + place.offset + local * bytesOfElement(place.type);
+  if (place.type == GVRT_F32)
+    return state.device.hooks->copyToDevice(&state.context, to, values, count * sizeof(float));
+  withHalf(place.type, [&]<typename T>(T) {
+    std::vector<T> narrow(values, values + count);
+    state.device.hooks->copyToDevice(&state.context, to, narrow.data(), count * sizeof(T));
+  });
+}
+
 namespace {
 
 /// Elements that pass through host memory at once.
@@ -119,7 +148,7 @@ Status writeKind(const ModelState &state, const ReadPiece &read, safetensors::Sh
                  const TensorKind &kind) {
   std::vector<float> host;
   for (const ParameterInfo &parameter : state.manifest.parameters) {
-    if (parameter.*kind.offset < 0 || !answersFor(state.context, parameter) ||
+    if (placeOf(state.manifest, parameter, kind).offset < 0 || !answersFor(state.context, parameter) ||
         !writer.has(parameter.name() + kind.suffix))
       continue;
     Status status = forBatches(state, parameter, [&](const Batch &batch) {
@@ -176,7 +205,7 @@ Status readPiece(const ModelState &state, const safetensors::ShardedReader &read
   std::vector<std::string> names;
   if (Status status = findNames(reader, path, parameter, kind, names); !status.ok())
     return status;
-  auto *piece = reinterpret_cast<float *>(state.arena + parameter.*kind.offset);
+  TensorPlace place = placeOf(state.manifest, parameter, kind);
   return forBatches(state, parameter, [&](const Batch &batch) {
     Status status = readBatch(reader, names[0], batch, host);
     for (size_t i = 1; i < names.size() && status.ok(); ++i) {
@@ -187,7 +216,7 @@ Status readPiece(const ModelState &state, const safetensors::ShardedReader &read
                              "two (tie_word_embeddings=False), or take the one that is not meant out of the file");
     }
     if (status.ok())
-      state.device.hooks->copyToDevice(&state.context, piece + batch.local, host.data(), batch.count * sizeof(float));
+      writeDevice(state, place, batch.local, batch.count, host.data());
     return status;
   });
 }
@@ -226,8 +255,13 @@ void drawBatch(const random::Stream &stream, const ParameterInfo &parameter, con
 
 ReadPiece readDevice(const ModelState &state) {
   return [state](const ParameterInfo &parameter, const TensorKind &kind, int64_t local, int64_t count, float *out) {
-    auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
-    state.device.hooks->copyToHost(&state.context, out, piece + local, count * sizeof(float));
+    TensorPlace place = placeOf(state.manifest, parameter, kind);
+    int64_t bytes = bytesOfElement(place.type);
+    const char *from = state.arena + place.offset + local * bytes;
+    std::vector<char> narrow(place.type == GVRT_F32 ? 0 : count * bytes);
+    state.device.hooks->copyToHost(&state.context, narrow.empty() ? (void *)out : narrow.data(), from, count * bytes);
+    if (!narrow.empty())
+      widen(place.type, narrow.data(), count, out);
     if (kind.offset == kGradient.offset)
       for (int64_t i = 0; i < count; ++i)
         out[i] /= state.context.lossScale;
@@ -268,7 +302,7 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
   std::vector<float> host, other;
   for (const ParameterInfo &parameter : state.manifest.parameters)
     for (const TensorKind &kind : kinds) {
-      if (parameter.*kind.offset < 0 || (trainedAlone && !parameter.isTrained()))
+      if (placeOf(state.manifest, parameter, kind).offset < 0 || (trainedAlone && !parameter.isTrained()))
         continue;
       if (status = readPiece(state, *reader, path, parameter, kind, host, other); !status.ok())
         return status;
@@ -335,11 +369,11 @@ Status drawInitialValues(const ModelState &state) {
                            " has no initial distribution, so weights are needed; pass them with --weights or --load");
     random::Stream stream =
         random::initialStream(state.context.seed, random::hashName(parameter.name().data(), parameter.name().size()));
-    auto *piece = reinterpret_cast<float *>(state.arena + parameter.parameter);
+    TensorPlace place = placeOf(state.manifest, parameter, kWeight);
     Status status = forBatches(state, parameter, [&](const Batch &batch) {
       host.resize(batch.count);
       drawBatch(stream, parameter, batch, threads, host.data());
-      state.device.hooks->copyToDevice(&state.context, piece + batch.local, host.data(), batch.count * sizeof(float));
+      writeDevice(state, place, batch.local, batch.count, host.data());
       return Status::success();
     });
     if (!status.ok())

@@ -33,6 +33,16 @@ inline constexpr TensorKind kGradient = {"", &ParameterInfo::gradient};
 inline constexpr TensorKind kFirstMoment = {".exp_avg", &ParameterInfo::firstMoment};
 inline constexpr TensorKind kSecondMoment = {".exp_avg_sq", &ParameterInfo::secondMoment};
 
+/// Where a rank has such a tensor of a parameter, and in which type; without a master the weight is its copy. -1: it has none.
+struct TensorPlace {
+  int64_t offset;
+  gvrt_type type;
+};
+TensorPlace placeOf(const Manifest &manifest, const ParameterInfo &parameter, const TensorKind &kind);
+
+/// Elements of 16 or 32 bits as floats.
+void widen(gvrt_type type, const void *elements, int64_t count, float *out);
+
 /// Names and shapes of all parameters of all stages, the same list on every rank.
 class Catalog {
 public:

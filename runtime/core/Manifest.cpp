@@ -65,7 +65,7 @@ ParameterInfo readParameter(const json &entry) {
     parameter.padding = readPadding(*padding);
   if (auto init = entry.find("init"); init != entry.end() && init->is_object())
     readInit(*init, parameter);
-  entry.at("parameter").get_to(parameter.parameter);
+  parameter.parameter = entry.value("parameter", int64_t(-1));
   parameter.gradient = entry.value("gradient", int64_t(-1));
   parameter.firstMoment = entry.value("first_moment", int64_t(-1));
   parameter.secondMoment = entry.value("second_moment", int64_t(-1));
@@ -199,9 +199,13 @@ Status checkNumbers(const Manifest &m) {
     const char *key;
     int64_t value, low;
   };
-  for (Bound bound : {Bound{"arena_bytes", m.arenaBytes, 0}, {"stages", m.stages, 1}, {"devices", m.devices, 1},
-                      {"global_batch", m.globalBatch, 1}, {"micro_batches", m.microBatches, 1},
-                      {"sequence", m.sequence, 0}, {"vocabulary", m.vocabulary, 0}})
+  for (Bound bound : {Bound{"arena_bytes", m.arenaBytes, 0},
+                      {"stages", m.stages, 1},
+                      {"devices", m.devices, 1},
+                      {"global_batch", m.globalBatch, 1},
+                      {"micro_batches", m.microBatches, 1},
+                      {"sequence", m.sequence, 0},
+                      {"vocabulary", m.vocabulary, 0}})
     if (Status status = checkWithin(bound.key, bound.value, bound.low); !status.ok())
       return status;
   if (Status status = checkExtents("the mesh", m.mesh, 1); !status.ok())
@@ -219,8 +223,8 @@ Status checkNumbers(const Manifest &m) {
       return status;
   }
   for (const ParameterInfo &p : m.parameters) {
-    Status status = p.names.empty() ? Status::error("expects a parameter to have a name")
-                                    : checkExtents(p.name(), p.shape, 0);
+    Status status =
+        p.names.empty() ? Status::error("expects a parameter to have a name") : checkExtents(p.name(), p.shape, 0);
     if (status.ok())
       status = checkPlacement(m, p.name(), p.placement, p.shape.size());
     if (status.ok())
@@ -339,6 +343,9 @@ Status check(const Manifest &m) {
   for (const ParameterInfo &p : m.parameters) {
     if (Status status = checkShard(m, p); !status.ok())
       return status;
+    if (p.isCopyAlone() && (p.copy < 0 || p.isTrained() || p.shard))
+      return Status::error("expects ", p.name(),
+                           " to be in memory in single precision, or frozen and in 16 bits alone");
     if (p.copy >= 0 && !p.shard && !inArena(p.copy, p.count * 2))
       return Status::error("expects the copy of ", p.name(), " inside the arena of ", m.arenaBytes,
                            " bytes, but got offset ", p.copy);

@@ -38,7 +38,7 @@ struct ParameterInfo {
   std::vector<std::vector<PaddedFactor>> padding; // by dimension, factors major first; empty: there is none
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
-  int64_t parameter;                                          // bytes from the start of the arena
+  int64_t parameter = -1; // bytes from the start of the arena, in f32; -1: frozen, and its copy alone is read
   int64_t gradient = -1, firstMoment = -1, secondMoment = -1; // likewise; -1: none, as the parameter is frozen
   int64_t copy = -1; // likewise, the copy of 16 bits that bodies read; -1: none
   int64_t count;     // local elements that this rank updates
@@ -48,6 +48,7 @@ struct ParameterInfo {
 
   const std::string &name() const { return names.front(); }
   bool isTrained() const { return gradient >= 0; }
+  bool isCopyAlone() const { return parameter < 0; }
   int64_t numElements() const;
   /// Of a dimension with padding.
   int64_t paddedExtent(size_t dim) const;

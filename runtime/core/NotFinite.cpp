@@ -76,8 +76,9 @@ Scan scanTensor(const ModelState &state, const char *tensor, int64_t type, int64
   return scan;
 }
 
-Scan scanParameter(const ModelState &state, const ParameterInfo &parameter, int64_t ParameterInfo::*offset) {
-  return parameter.*offset < 0 ? Scan() : scanTensor(state, state.arena + parameter.*offset, GVRT_F32, parameter.count);
+Scan scanParameter(const ModelState &state, const ParameterInfo &parameter, const TensorKind &kind) {
+  TensorPlace place = placeOf(state.manifest, parameter, kind);
+  return place.offset < 0 ? Scan() : scanTensor(state, state.arena + place.offset, place.type, parameter.count);
 }
 
 /// The element's number in the whole tensor, -1 in padding.
@@ -131,15 +132,15 @@ std::vector<Finding> scanParameters(const ModelState &state, NotFiniteOrigin::Ki
   std::vector<Finding> found;
   for (size_t i = 0; i < state.manifest.parameters.size(); ++i) {
     const ParameterInfo &parameter = state.manifest.parameters[i];
-    Scan scan = scanParameter(state, parameter, isGradient ? &ParameterInfo::gradient : &ParameterInfo::parameter);
+    Scan scan = scanParameter(state, parameter, isGradient ? kGradient : kWeight);
     if (scan.firstBad < 0)
       continue;
     int64_t element = globalElement(state, parameter, scan.firstBad);
     std::ostringstream text;
     text << (isGradient ? "the gradient of " : "parameter ") << parameter.name() << stageText(state) << " is "
          << numberText(scan.bad) << (element < 0 ? " in its padding" : " at " + indexText(parameter.shape, element));
-    bool areMoments = !isGradient && (scanParameter(state, parameter, &ParameterInfo::firstMoment).firstBad >= 0 ||
-                                      scanParameter(state, parameter, &ParameterInfo::secondMoment).firstBad >= 0);
+    bool areMoments = !isGradient && (scanParameter(state, parameter, kFirstMoment).firstBad >= 0 ||
+                                      scanParameter(state, parameter, kSecondMoment).firstBad >= 0);
     found.push_back(
         {{direction * state.context.stage, direction * (int64_t)i, element}, {kind, text.str(), areMoments}});
     if (!isGradient)
@@ -215,7 +216,7 @@ NotFiniteOrigin findNotFinite(const World &world, const ModelState &state,
 std::string describeNotFiniteParameters(const World &world, const ModelState &state) {
   std::string own;
   for (const ParameterInfo &parameter : state.manifest.parameters)
-    if (scanParameter(state, parameter, &ParameterInfo::parameter).firstBad >= 0)
+    if (scanParameter(state, parameter, kWeight).firstBad >= 0)
       own += parameter.name() + "\n";
   constexpr size_t kNamed = 8;
   std::vector<std::string> names; // ranks may have parts of one
@@ -239,7 +240,7 @@ std::string describeLargestParameter(const World &world, const ModelState &state
   float largest = -1;
   std::string name;
   for (const ParameterInfo &parameter : state.manifest.parameters)
-    if (Scan scan = scanParameter(state, parameter, &ParameterInfo::parameter); scan.largest > largest) {
+    if (Scan scan = scanParameter(state, parameter, kWeight); scan.largest > largest) {
       largest = scan.largest;
       name = parameter.name();
     }

@@ -61,7 +61,7 @@ double weightDecay(const Options &options, const ParameterInfo &parameter) {
 
 Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
   for (const ParameterInfo &parameter : manifest.parameters) {
-    if (parameter.copy < 0)
+    if (parameter.copy < 0 || parameter.isCopyAlone())
       continue;
     if (!device.convert)
       return Status::error(

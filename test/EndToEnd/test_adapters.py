@@ -145,6 +145,25 @@ def test_resumed(adapted, tokens, tmp_path):
         torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ("bf16", "fp16"))
+def test_in_16_bits(precision, adapted, tokens, tmp_path):
+    """What is frozen is in memory, and in files that have it, in 16 bits alone; a run goes on from either kind bit for bit."""
+    case = adapted("lora")
+    output = case.model.folder / f"out-{precision}"
+    succeed("galvatron-opt", "--search", "--lower", f"--precision={precision}", "--ranks=2", "-o", output, case.model.program)
+    compiled, options = Compiled(output), ("--data", tokens, *OPTIONS[2:])
+    whole = compiled.train(tmp_path, *options, "--steps", 4, "--save", tmp_path / "whole")
+    differences = compare.compare_columns(whole.log, case.expected.log[:4], "loss", 1e-2)
+    assert not [f"{d.name}: {d.detail}" for d in differences if not d.passed]
+    assert whole.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
+    for kept in ("yes", "no"):
+        half = tmp_path / f"half-{kept}"
+        compiled.train(tmp_path, *options, "--steps", 2, "--save", half, "--save-frozen", kept)
+        compiled.train(tmp_path, *options, "--steps", 4, "--load", half, "--save", half)
+        name = "adapter/adapter_model.safetensors"
+        assert (tmp_path / "whole" / name).read_bytes() == (half / name).read_bytes()
+
+
 def test_frozen_weights_are_those_of_the_start(adapted, tokens, tmp_path):
     """A checkpoint without them goes on under any plan, with the weights that its run began with, and with no others."""
     case = adapted("lora")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 
 import pytest
@@ -103,7 +104,7 @@ def test_frozen_layers_take_less_memory(frozen, models):
 
 @pytest.mark.parametrize("precision", ("bf16",))
 def test_bf16_copies_of_frozen_parameters(precision, frozen, tokens, tmp_path):
-    """Read as bf16 like any other, kept in f32."""
+    """Read as bf16 like any other, and kept in bf16 alone; what norms read is f32."""
     module, model, expected = frozen("scattered")
     output = model.folder / f"out-{precision}"
     options = ("--search", "--lower", f"--precision={precision}", "--ranks=1", "-o", output)
@@ -114,7 +115,12 @@ def test_bf16_copies_of_frozen_parameters(precision, frozen, tokens, tmp_path):
     assert not [f"{d.name}: {d.detail}" for d in differences if not d.passed]
     checkpoint = load_file(saved / "model.safetensors")
     for key, parameter in module.named_parameters():
-        assert torch.equal(checkpoint[key], parameter.detach()) != parameter.requires_grad, key
+        start = parameter.detach() if parameter.dim() == 1 else parameter.detach().bfloat16().float()
+        assert torch.equal(checkpoint[key], start) != parameter.requires_grad, key
+    (stage,) = json.loads((output / "timetable.json").read_text())["stages"]
+    masters = {buffer["name"] for buffer in stage["buffers"] if buffer["kind"] == "master"}
+    trained = {key for key, parameter in module.named_parameters() if parameter.requires_grad and parameter.dim() == 2}
+    assert masters == trained
 
 
 class Stateful(nn.Module):

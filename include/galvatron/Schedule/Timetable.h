@@ -81,6 +81,8 @@ struct StageParameter {
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1;
   /// Bodies read a copy (Timetable::copyType) instead of the f32 master, or beside it.
   bool hasCopy = false, isReadAsF32 = false;
+  /// What nothing changes and nothing reads in f32 is in memory as its copy alone.
+  bool hasMaster() const { return trained || isReadAsF32; }
   int copyBuffer = -1;
   int64_t count; // local elements
   /// False for a tied copy whose first stage is another one.

@@ -139,6 +139,22 @@ TEST(Manifest, NamesWhatIsFrozenAndWhatIsCarried) {
               HasSubstr("tensor n is of the unknown type F7"));
 }
 
+TEST(Manifest, OnlyWhatIsFrozenHasNoMaster) {
+  auto parse = [](const std::string &more, bool isTrained) {
+    std::string text = manifestText("", more);
+    text.erase(text.find(R"("parameter": 0,)"), 15);
+    if (!isTrained)
+      text.erase(text.find(R"("gradient": 64,)"), 15);
+    Manifest manifest;
+    Status status = Manifest::parse(text.c_str(), manifest);
+    EXPECT_EQ(status.ok(), status.ok() && manifest.parameters[0].isCopyAlone());
+    return status.message;
+  };
+  EXPECT_EQ(parse(R"(, "copy": 256)", false), "");
+  for (std::string message : {parse(R"(, "copy": 256)", true), parse("", false)})
+    EXPECT_THAT(message, HasSubstr("expects p to be in memory in single precision, or frozen and in 16 bits alone"));
+}
+
 TEST(Manifest, NamesAStageAndAxesThatThereAre) {
   auto message = [](const std::string &text) {
     Manifest manifest;
