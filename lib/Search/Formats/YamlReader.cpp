@@ -77,27 +77,34 @@ Json readNode(const YAML::Node &node, int level, int &values) {
   return object;
 }
 
-/// Whether a document has anything, and where it begins.
+/// Whether a document has anything, and where that begins.
 class Glance : public YAML::EventHandler {
 public:
-  void OnDocumentStart(const YAML::Mark &mark) override { begin = mark, hasValue = false; }
+  void OnDocumentStart(const YAML::Mark &) override { hasValue = false; }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark &, YAML::anchor_t) override {}
-  void OnAlias(const YAML::Mark &, YAML::anchor_t) override { hasValue = true; }
-  void OnScalar(const YAML::Mark &, const std::string &, YAML::anchor_t, const std::string &) override {
-    hasValue = true;
+  void OnAlias(const YAML::Mark &mark, YAML::anchor_t) override { note(mark); }
+  void OnScalar(const YAML::Mark &mark, const std::string &, YAML::anchor_t, const std::string &) override {
+    note(mark);
   }
-  void OnSequenceStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {
-    hasValue = true;
+  void OnSequenceStart(const YAML::Mark &mark, const std::string &, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    note(mark);
   }
   void OnSequenceEnd() override {}
-  void OnMapStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {
-    hasValue = true;
+  void OnMapStart(const YAML::Mark &mark, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    note(mark);
   }
   void OnMapEnd() override {}
 
   YAML::Mark begin;
   bool hasValue = false;
+
+private:
+  void note(const YAML::Mark &mark) {
+    begin = hasValue ? begin : mark;
+    hasValue = true;
+  }
 };
 
 /// Refuses a second document. `YAML::LoadAll` would do, but there are texts of which it makes documents without end.
