@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, load_module
+from importing import IMPORTER
 from shells import Shell
 
 TOOLS = ("opt", "import", "search", "profile", "lsp-server", "reduce", "launch-manual")
-BIN = Path("bin").resolve()
+BIN = IMPORTER.parent
 # What a line becomes, or the words that it offers; files of the folder are a.json and b.json.
 COMPLETIONS = {
     "opt": {
